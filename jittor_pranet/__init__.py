@@ -1,0 +1,1 @@
+"""The programs: ``python -m jittor_pranet train|test|evaluate|demo|doctor``."""

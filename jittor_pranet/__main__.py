@@ -1,0 +1,47 @@
+"""Finds the program named on the command line and runs it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from utils.errors import UserError
+
+# A program is a module with `add_arguments(parser)` and `run(args) -> exit code`; only the one asked for is
+# imported, so that those without a network start without Jittor.
+PROGRAMS = {
+    "train": "train a network on a folder of images and masks",
+    "test": "write the maps of a trained network for test sets",
+    "evaluate": "measure maps against masks: mDice, mIoU, wFm, Sm, mEm, MAE",
+    "demo": "draw a small synthetic polyp set to try the programs on",
+    "doctor": "show what was found on this machine and what will be used",
+}
+
+
+def build_parser(argv: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jittor_pranet", description=__import__("jittor_pranet").__doc__)
+    programs = parser.add_subparsers(dest="program", metavar="PROGRAM", required=True)
+    for name, summary in PROGRAMS.items():
+        program = programs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
+                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        if name in argv[:1]:
+            importlib.import_module(f"jittor_pranet.{name}").add_arguments(program)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        args = build_parser(argv).parse_args(argv)
+        return importlib.import_module(f"jittor_pranet.{args.program}").run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Data, files, checkpoints, metrics and the runtime. Nothing here knows a network."""

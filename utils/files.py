@@ -1,0 +1,47 @@
+"""Files that are either whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import IO, Iterator
+
+from utils.errors import UserError
+
+
+@contextlib.contextmanager
+def write_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Iterator[IO]:
+    """Opens a file beside ``path`` for writing and renames it to ``path`` when the block ends well.
+
+    A reader sees the old file or the new one, never a part. ``options`` go to ``open``.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    path = Path(path)
+    beside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        with os.fdopen(handle, mode, **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o666 & ~_umask())
+        os.replace(beside, path)
+        beside = None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); "
+                        "free some room or choose another folder") from error
+    finally:
+        if beside is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,57 @@
+"""Progress of long work: a tqdm bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Iterable, Iterator, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+PLAIN_INTERVAL_S = 30.0
+
+
+class Progress:
+    """Counts steps towards ``total``; ``note`` is shown behind the rate (a loss, a file name)."""
+
+    def __init__(self, total: int, title: str, unit: str = "it"):
+        self.total, self.title, self.unit = total, title, unit
+        self.done, self.note = 0, ""
+        self.start = self.last_line = time.monotonic()
+        self.bar = tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True) if sys.stderr.isatty() else None
+
+    def step(self, count: int = 1, note: str = "") -> None:
+        self.done, self.note = self.done + count, note
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(count)
+        elif time.monotonic() - self.last_line >= PLAIN_INTERVAL_S or self.done == self.total:
+            self._line()
+
+    def _line(self) -> None:
+        self.last_line = time.monotonic()
+        elapsed = self.last_line - self.start
+        left = elapsed / max(self.done, 1) * (self.total - self.done)
+        rate = self.done / elapsed if elapsed > 0 else 0.0
+        note = f", {self.note}" if self.note else ""
+        print(f"{self.title}: {self.done}/{self.total} {self.unit}{note}, {rate:.3g} {self.unit}/s, "
+              f"{left:.0f} s left", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def track(items: Iterable[Item], total: int, title: str, unit: str = "it") -> Iterator[Item]:
+    """Yields ``items`` and counts each once its consumer is done with it."""
+    with Progress(total, title, unit) as progress:
+        for item in items:
+            yield item
+            progress.step()
