@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -13,6 +16,7 @@ from PIL import Image
 from utils.errors import UserError
 from utils.files import write_whole
 
+Item = TypeVar("Item")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -25,25 +29,42 @@ class Pair:
     mask: Path
 
 
+def list_folder(folder: str | os.PathLike) -> list[Path]:
+    """What lies in ``folder``, sorted by name, hidden files left out.
+
+    Raises:
+        UserError: it is missing (the nearest folder above it is named, and what that holds), no folder, or
+            closed to us.
+    """
+    folder = Path(folder)
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: no such folder{_nearest(folder)}") from error
+    except NotADirectoryError as error:
+        raise UserError(f"{folder}: expected a folder, this is a file") from error
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
+
+
 def find_images(folder: str | os.PathLike) -> dict[str, Path]:
     """Image files directly inside ``folder`` by stem, in the order of their names.
 
     Raises:
         UserError: the folder is missing or holds no image, or two files share a stem.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder{_nearest(folder)}")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+    inside = list_folder(folder)
+    for path in inside:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         if path.stem in found:
             raise UserError(f"{path}: has the same stem as {found[path.stem].name}; images and masks are "
                             "paired by stem, so keep one of the two")
         found[path.stem] = path
     if not found:
-        raise UserError(f"{folder}: holds no image (looked for {' '.join(IMAGE_SUFFIXES)})")
+        raise UserError(f"{folder}: holds no image (looked for {' '.join(IMAGE_SUFFIXES)}); "
+                        f"it holds {describe(inside)}")
     return found
 
 
@@ -59,26 +80,44 @@ def find_pairs(images: str | os.PathLike, masks: str | os.PathLike) -> list[Pair
                                           (mask_files, image_files, "image", images)):
         alone = [path.name for stem, path in having.items() if stem not in lacking]
         if alone:
-            problems.append(f"{folder}: no {what} for {len(alone)} of {len(having)} files: {name_some(alone)}")
+            problems.append(f"{folder}: lacks the {what} of {len(alone)} of {len(having)} files: "
+                            f"{name_some(alone)}")
     if problems:
         raise UserError("; ".join(problems))
     return [Pair(stem, path, mask_files[stem]) for stem, path in image_files.items()]
 
 
-def check_sizes(pairs: list[Pair]) -> None:
+def check_sizes(pairs: Iterable[Pair]) -> None:
     """Reads the header of every file and compares the sizes of image and mask.
 
     Raises:
-        UserError: a file is unreadable, or a mask's size is not its image's; up to five are named.
+        UserError: files are unreadable, or masks have not their image's size; up to five are named.
     """
-    different = []
-    for pair in pairs:
-        image, mask = image_size(pair.image), image_size(pair.mask)
-        if image != mask:
-            different.append(f"{pair.mask} is {mask[0]}x{mask[1]}, its image {image[0]}x{image[1]}")
-    if different:
-        raise UserError(f"{len(different)} of {len(pairs)} masks differ in size from their image: "
-                        f"{name_some(different)}")
+    raise_defects(defect_of(_check_size, pair) for pair in pairs)
+
+
+def check_headers(paths: Iterable[Path]) -> None:
+    """Reads the header of every file. Raises UserError naming up to five that are no images."""
+    raise_defects(defect_of(image_size, path) for path in paths)
+
+
+def defect_of(check: Callable[[Item], object], item: Item) -> str | None:
+    """The text of the UserError that ``check(item)`` raises, or None."""
+    try:
+        check(item)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def raise_defects(defects: Iterable[str | None]) -> None:
+    """Takes what `defect_of` gave for every item and raises one UserError with up to five of the texts."""
+    defects = list(defects)
+    found = [defect for defect in defects if defect]
+    if len(found) == 1:
+        raise UserError(found[0])
+    if found:
+        raise UserError(f"{len(found)} of {len(defects)} have a defect: {name_some(found, between=' | ')}")
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
@@ -88,7 +127,11 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
 
 
 def read_rgb(path: str | os.PathLike) -> Image.Image:
-    """The image as 8-bit RGB. Raises UserError when it cannot be decoded or has 16 bits or floats."""
+    """The image as 8-bit RGB, an alpha channel dropped.
+
+    Raises:
+        UserError: it cannot be decoded or has 16 bits or floats per pixel.
+    """
     return _read(path, "RGB")
 
 
@@ -103,44 +146,59 @@ def write_map(path: str | os.PathLike, values: np.ndarray) -> None:
         Image.fromarray(values).save(file, format="PNG")
 
 
-def name_some(names: list[str], most: int = 5) -> str:
+def name_some(names: list[str], most: int = 5, between: str = ", ") -> str:
     """The first few names in one line, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return between.join(names[:most]) + more
 
 
 def _read(path: str | os.PathLike, mode: str) -> Image.Image:
     with _reading(path), Image.open(path) as image:
         if image.mode.startswith(("I", "F")):
-            raise UserError(f"{path}: has pixels of mode {image.mode}, expected 8-bit; convert it to 8-bit first")
+            raise UserError(f"{path}: has pixels of mode {image.mode}, expected 8 bits; convert it first")
+        if "transparency" in image.info:  # a palette's alpha: PIL warns unless it goes through RGBA
+            return image.convert("RGBA").convert(mode)
         return image.convert(mode)
 
 
-class _reading:
-    """Turns everything that decoding a stranger's file can raise into a UserError naming the file."""
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike) -> Iterator[None]:
+    """Turns everything that decoding a stranger's file can raise into a UserError naming the file.
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = path
-        self.warnings = warnings.catch_warnings()
+    Used in threads, so it leaves the warnings' filters alone: they belong to the process.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        if os.path.islink(path) and not os.path.exists(path):
+            reason = f"a link to {os.readlink(path)}, which is not there"
+        elif isinstance(error, Image.UnidentifiedImageError):
+            reason = "its content is of no known image format"
+        raise UserError(f"{path}: cannot be read as an image ({reason}); "
+                        "replace the file or take it out of the set") from error
 
-    def __enter__(self) -> None:
-        self.warnings.__enter__()
-        # PIL only warns of a decompression bomb below twice its limit, and of broken metadata.
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
 
-    def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
-        self.warnings.__exit__(None, None, None)
-        if isinstance(error, Exception) and not isinstance(error, UserError):
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise UserError(f"{self.path}: cannot be read as an image ({reason}); "
-                            "replace the file or take it out of the set") from error
+def _check_size(pair: Pair) -> None:
+    image, mask = image_size(pair.image), image_size(pair.mask)
+    if image != mask:
+        raise UserError(f"{pair.mask}: is {mask[0]}x{mask[1]} pixels, its image {pair.image.name} "
+                        f"{image[0]}x{image[1]}; give both the same size")
+
+
+def describe(inside: list[Path]) -> str:
+    """A folder's content in a few words: its folders by name, its files by suffix."""
+    folders = [path.name + "/" for path in inside if path.is_dir()]
+    suffixes = Counter(path.suffix or "without suffix" for path in inside if not path.is_dir())
+    files = [f"{count} {suffix}" for suffix, count in suffixes.most_common()]
+    return name_some(folders + files) or "nothing"
 
 
 def _nearest(folder: Path) -> str:
     """What is there instead of a missing folder."""
     for parent in folder.parents:
         if parent.is_dir():
-            inside = sorted(path.name for path in parent.iterdir() if path.is_dir())
-            return f"; {parent} holds {name_some(inside)}" if inside else f"; {parent} holds no folder"
+            return f"; {parent} holds {describe(list_folder(parent))}"
     return ""
