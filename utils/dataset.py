@@ -136,7 +136,7 @@ def image_batches(test_images: TestImages, batch_size: int, workers: int = WORKE
         yield np.stack(images), list(stems), list(sizes)
 
 
-def find_test_sets(test_path: str | os.PathLike, names: Iterable[str] | None = None) -> dict[str, Path]:
+def find_test_sets(test_path: str | os.PathLike, names: list[str] | None = None) -> dict[str, Path]:
     """The images folders of ``test_path``/NAME/images by name.
 
     Args:
