@@ -140,6 +140,28 @@ def read_grey(path: str | os.PathLike) -> Image.Image:
     return _read(path, "L")
 
 
+def read_levels(path: str | os.PathLike) -> np.ndarray:
+    """The grey levels of a map or mask, (H, W) uint8; 1-bit images give 0 and 255.
+
+    A palette or colour image is read if every pixel is a grey: unlike `read_grey`, no level is made up.
+
+    Raises:
+        UserError: it cannot be decoded, has 16 bits, floats, colours or transparent pixels.
+    """
+    with _reading(path), Image.open(path) as image:
+        if image.mode in ("L", "1"):
+            return np.asarray(image.convert("L"))
+        _require_8_bit(image, path)
+        red, green, blue, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), 2, 0)
+    if (alpha != 255).any():
+        raise UserError(f"{path}: has transparent pixels, expected grey levels; flatten it first")
+    coloured = np.count_nonzero((red != green) | (green != blue))
+    if coloured:
+        raise UserError(f"{path}: has {coloured} coloured pixels (mode {image.mode}), expected grey levels of 0..255; "
+                        "save the map or mask itself, not a coloured rendering of it")
+    return red.copy()
+
+
 def write_map(path: str | os.PathLike, values: np.ndarray) -> None:
     """Writes a uint8 (H, W) array as PNG; the file is whole or absent."""
     with write_whole(path) as file:
