@@ -151,13 +151,13 @@ def read_levels(path: str | os.PathLike) -> np.ndarray:
     with _reading(path), Image.open(path) as image:
         if image.mode in ("L", "1"):
             return np.asarray(image.convert("L"))
-        _require_8_bit(image, path)
+        _require_8_bits(image, path)
         red, green, blue, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), 2, 0)
     if (alpha != 255).any():
         raise UserError(f"{path}: has transparent pixels, expected grey levels; flatten it first")
     coloured = np.count_nonzero((red != green) | (green != blue))
     if coloured:
-        raise UserError(f"{path}: has {coloured} coloured pixels (mode {image.mode}), expected grey levels of 0..255; "
+        raise UserError(f"{path}: has {coloured} coloured pixels (mode {image.mode}), expected grey levels; "
                         "save the map or mask itself, not a coloured rendering of it")
     return red.copy()
 
@@ -176,11 +176,15 @@ def name_some(names: list[str], most: int = 5, between: str = ", ") -> str:
 
 def _read(path: str | os.PathLike, mode: str) -> Image.Image:
     with _reading(path), Image.open(path) as image:
-        if image.mode.startswith(("I", "F")):
-            raise UserError(f"{path}: has pixels of mode {image.mode}, expected 8 bits; convert it first")
+        _require_8_bits(image, path)
         if "transparency" in image.info:  # a palette's alpha: PIL warns unless it goes through RGBA
             return image.convert("RGBA").convert(mode)
         return image.convert(mode)
+
+
+def _require_8_bits(image: Image.Image, path: str | os.PathLike) -> None:
+    if image.mode.startswith(("I", "F")):
+        raise UserError(f"{path}: has pixels of mode {image.mode}, expected 8 bits; convert it first")
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
-"""The measures of polyp segmentation, equal to the published evaluation's and computed in one pass per image.
+"""The measures of polyp segmentation, equal to the published evaluation's, in one pass per image.
 
-Each pair of a map and a mask is reduced to histograms: how often every grey level of the map occurs inside and
-outside the mask, in each of the four quarters around the mask's centre. Dice, IoU, sensitivity, specificity and
-the E-measure at all 256 thresholds, the S-measure and the mean absolute error follow from these counts alone;
-only the weighted F-measure looks at pixels again, for their distance to the mask.
+Each pair of a map and a mask is reduced to histograms: how often every grey level of the map occurs inside
+and outside the mask, in each of the four quarters around the mask's centre. Dice, IoU, sensitivity,
+specificity and the E-measure at all 256 thresholds, the S-measure and the mean absolute error follow from
+these counts alone; only the weighted F-measure looks at pixels again, for their distance to the mask.
 
     measures = Measures()
     for levels, mask in pairs:          # uint8 (H, W) map, bool or uint8 (H, W) mask
@@ -117,9 +117,10 @@ class Measures:
         return dict(zip(CURVES, self._curves / self.images))
 
     def result(self) -> dict[str, float]:
-        """The set's figures under the names of `MEASURES`; mean and max are over thresholds, after the images."""
+        """The set's figures under the names of `MEASURES`: means over images, then mean or max over thresholds."""
         self._require_images()
-        return _figures(self._curves / self.images, {name: total / self.images for name, total in self._sums.items()})
+        scalars = {name: total / self.images for name, total in self._sums.items()}
+        return _figures(self._curves / self.images, scalars)
 
     def _require_images(self) -> None:
         if not self.images:
@@ -166,7 +167,7 @@ def measure_pair(levels: np.ndarray, mask: np.ndarray) -> PairFigures:
 
 def _check(levels: np.ndarray, mask: np.ndarray) -> None:
     if levels.dtype != np.uint8:
-        raise ValueError(f"map has dtype {levels.dtype}, expected uint8; turn values of 0..1 into grey levels "
+        raise ValueError(f"map has dtype {levels.dtype}, expected uint8; make grey levels of values of 0..1 "
                          "with (values * 255).astype(np.uint8)")
     if mask.dtype != bool:
         raise ValueError(f"mask has dtype {mask.dtype}, expected bool; see binary_mask")
@@ -184,12 +185,11 @@ def _figures(curves: np.ndarray, scalars: dict[str, float]) -> dict[str, float]:
 
 
 def _bounds(marked: np.ndarray, margin: int) -> tuple[slice, slice]:
-    """The smallest box around the marked pixels, grown by a margin within the image; all of it if none is marked."""
-    box = []
-    for axis, length in enumerate(marked.shape):
-        at = np.flatnonzero(marked.any(axis=1 - axis))
-        box.append(slice(max(at[0] - margin, 0), min(at[-1] + margin + 1, length)) if at.size else slice(0, length))
-    return tuple(box)
+    """The smallest box around the marked pixels, grown by a margin within the image; everything if none is."""
+    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+    if not rows.size:
+        return slice(0, marked.shape[0]), slice(0, marked.shape[1])
+    return tuple(slice(max(at[0] - margin, 0), at[-1] + margin + 1) for at in (rows, columns))
 
 
 # ---------------------------------------------------------------- counts
@@ -215,7 +215,8 @@ def _quarters(crop_mask: np.ndarray, shape: tuple[int, int], origin: tuple[int, 
         centre = int((at.mean() + start).round()) if at.size else length // 2
         cut = max(centre - start, 0)
         halves.append(((centre, slice(0, cut)), (length - centre, slice(cut, None))))
-    return [_Quarter((height, width), (rows, columns)) for height, rows in halves[0] for width, columns in halves[1]]
+    return [_Quarter((height, width), (rows, columns))
+            for height, rows in halves[0] for width, columns in halves[1]]
 
 
 def _histograms(crop: np.ndarray, crop_mask: np.ndarray, quarters: list[_Quarter]) -> np.ndarray:
@@ -228,7 +229,7 @@ def _histograms(crop: np.ndarray, crop_mask: np.ndarray, quarters: list[_Quarter
 
 
 def _threshold_curves(outside: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """(5, 256) float64: `CURVES` at `THRESHOLDS` from (256,) counts of grey levels outside and inside the mask."""
+    """(5, 256) float64: `CURVES` at `THRESHOLDS` from (256,) counts of levels outside and inside the mask."""
     false_positive = np.cumsum(outside[::-1])[::-1][FIRST_LEVEL]
     true_positive = np.cumsum(inside[::-1])[::-1][FIRST_LEVEL]
     positives, negatives = inside.sum(), outside.sum()
@@ -244,8 +245,9 @@ def _threshold_curves(outside: np.ndarray, inside: np.ndarray) -> np.ndarray:
         np.where(found, specificity, 0.0)])
 
 
-def _e_measure(true_positive: np.ndarray, false_positive: np.ndarray, positives: int, negatives: int) -> np.ndarray:
-    """E-measure (Fan 2018, eq. 2-5) of binary maps from their counts: a pixel's term depends only on its kind."""
+def _e_measure(true_positive: np.ndarray, false_positive: np.ndarray,
+               positives: int, negatives: int) -> np.ndarray:
+    """E-measure (Fan 2018, eq. 2-5) of binary maps from counts: a pixel's term depends on its kind only."""
     size = positives + negatives
     true_negative = negatives - false_positive
     if positives == 0:
@@ -267,7 +269,7 @@ def _e_measure(true_positive: np.ndarray, false_positive: np.ndarray, positives:
 
 
 def _s_measure(table: np.ndarray, quarters: list[_Quarter], shape: tuple[int, int]) -> float:
-    """S-measure (Fan 2017): half likeness of object and background, half structural likeness of the quarters."""
+    """S-measure (Fan 2017): half likeness of object and background, half structural likeness of quarters."""
     outside, inside = table.sum(axis=0)
     size, positives = shape[0] * shape[1], int(inside.sum())
     mean_level = int(LEVELS @ (outside + inside)) / (255 * size)
@@ -283,7 +285,7 @@ def _s_measure(table: np.ndarray, quarters: list[_Quarter], shape: tuple[int, in
 
 
 def _object_likeness(counts: np.ndarray) -> float:
-    """How bright and even the grey levels of these (256,) counts are; std with ddof=0 as in the published code."""
+    """How bright and even the levels of these (256,) counts are; std with ddof=0 as in the published code."""
     values, total = LEVELS / 255, counts.sum()
     mean = (counts * values).sum() / total
     deviation = np.sqrt((counts * (values - mean) ** 2).sum() / total)
@@ -322,16 +324,16 @@ _KERNEL /= _KERNEL.sum()
 def _weighted_f(crop: np.ndarray, crop_mask: np.ndarray) -> float:
     """Weighted F-measure (Margolin 2014) of a map that is black outside the crop.
 
-    The crop keeps `_KERNEL_REACH` pixels around the mask, or the image's edge: the window sees what it would
-    see in the whole image. The nearest mask pixels do not depend on what lies beyond the mask's own box either.
+    The crop keeps `_KERNEL_REACH` pixels around the mask, or the image's edge, so that the window sees what it
+    would see in the whole image; nor does a pixel's nearest mask pixel depend on what was cut away.
     """
     nearest = ndimage.distance_transform_edt(~crop_mask, return_distances=False, return_indices=True)
 
     box = _bounds(crop_mask, margin=_KERNEL_REACH)
     mask = crop_mask[box]
     positives = np.count_nonzero(mask)
-    # Within the mask a pixel's error may be excused by its neighbours'; errors outside count there as those of
-    # the nearest mask pixel, which makes the window see the mask only.
+    # Within the mask a pixel's error may be excused by its neighbours'; a neighbour outside counts with the
+    # error of the mask pixel nearest to it.
     error = 1 - crop[nearest[0][box], nearest[1][box]] / 255
     smooth = ndimage.correlate1d(ndimage.correlate1d(error, _KERNEL, axis=0, mode="nearest"),
                                  _KERNEL, axis=1, mode="nearest")
