@@ -1,0 +1,160 @@
+"""PVTv2-B2 (Wang et al., "PVT v2: Improved Baselines with Pyramid Vision Transformer", CVMJ 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.blocks import LayerNorm
+from utils.backend import jt
+
+nn = jt.nn
+DROP_PATH = 0.1  # of the last block; grows linearly from 0 in the first
+
+
+@dataclass(frozen=True)
+class Stage:
+    width: int
+    heads: int
+    mlp_ratio: int
+    depth: int
+    reduction: int   # of the height and width of keys and values
+    patch: int       # kernel of the patch embedding
+    stride: int
+
+
+STAGES = (Stage(64, 1, 8, 3, 8, 7, 4), Stage(128, 2, 8, 4, 4, 3, 2),
+          Stage(320, 5, 4, 6, 2, 3, 2), Stage(512, 8, 4, 3, 1, 3, 2))
+
+
+def _to_map(tokens, height: int, width: int):
+    """(N,height*width,C) to (N,C,height,width)."""
+    return tokens.transpose(0, 2, 1).reshape(tokens.shape[0], tokens.shape[2], height, width)
+
+
+def _to_tokens(x):
+    """(N,C,H,W) to (N,H*W,C)."""
+    return x.reshape(x.shape[0], x.shape[1], -1).transpose(0, 2, 1)
+
+
+class DropPath(nn.Module):
+    """Leaves a residual branch out for whole samples with probability ``rate``, while training."""
+
+    def __init__(self, rate: float):
+        self.rate = rate
+
+    def execute(self, x):
+        if self.rate == 0.0 or not self.is_training():
+            return x
+        kept = (jt.rand(x.shape[0], 1, 1) >= self.rate).float32()
+        return x * (kept / (1.0 - self.rate))
+
+
+class PatchEmbedding(nn.Module):
+    """(N,C,H,W) to tokens (N,h*w,width) of overlapping patches; returns (tokens, h, w)."""
+
+    def __init__(self, inputs: int, stage: Stage):
+        self.proj = nn.Conv2d(inputs, stage.width, stage.patch, stride=stage.stride, padding=stage.patch // 2)
+        self.norm = LayerNorm(stage.width, eps=1e-5)
+
+    def execute(self, x):
+        x = self.proj(x)
+        return self.norm(_to_tokens(x)), x.shape[2], x.shape[3]
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose keys and values come from a reduced map."""
+
+    def __init__(self, stage: Stage):
+        self.heads, self.reduction = stage.heads, stage.reduction
+        self.q = nn.Linear(stage.width, stage.width)
+        self.kv = nn.Linear(stage.width, 2 * stage.width)
+        self.proj = nn.Linear(stage.width, stage.width)
+        if stage.reduction > 1:
+            self.sr = nn.Conv2d(stage.width, stage.width, stage.reduction, stride=stage.reduction)
+            self.norm = LayerNorm(stage.width, eps=1e-5)
+
+    def execute(self, x, height: int, width: int):
+        batch, tokens, channels = x.shape
+        depth = channels // self.heads
+        query = self.q(x).reshape(batch, tokens, self.heads, depth).transpose(0, 2, 1, 3)
+        if self.reduction > 1:
+            x = self.norm(_to_tokens(self.sr(_to_map(x, height, width))))
+        key, value = self.kv(x).reshape(batch, -1, 2, self.heads, depth).transpose(2, 0, 3, 1, 4)
+        scores = nn.softmax(jt.matmul(query * depth ** -0.5, key.transpose(0, 1, 3, 2)), dim=-1)
+        mixed = jt.matmul(scores, value).transpose(0, 2, 1, 3).reshape(batch, tokens, channels)
+        return self.proj(mixed)
+
+
+class DepthwiseConv(nn.Module):
+    def __init__(self, channels: int):
+        self.dwconv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+    def execute(self, x, height: int, width: int):
+        return _to_tokens(self.dwconv(_to_map(x, height, width)))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a depthwise 3x3 convolution and an exact (erf) GELU between them."""
+
+    def __init__(self, width: int, hidden: int):
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.dwconv = DepthwiseConv(hidden)
+
+    def execute(self, x, height: int, width: int):
+        return self.fc2(_gelu(self.dwconv(self.fc1(x), height, width)))
+
+
+def _gelu(x):
+    return 0.5 * x * (1.0 + jt.erf(x * (0.5 ** 0.5)))
+
+
+class Block(nn.Module):
+    def __init__(self, stage: Stage, drop_path: float):
+        self.norm1, self.norm2 = LayerNorm(stage.width, eps=1e-6), LayerNorm(stage.width, eps=1e-6)
+        self.attn = Attention(stage)
+        self.mlp = Mlp(stage.width, stage.width * stage.mlp_ratio)
+        self.drop_path = DropPath(drop_path)
+
+    def execute(self, x, height: int, width: int):
+        x = x + self.drop_path(self.attn(self.norm1(x), height, width))
+        return x + self.drop_path(self.mlp(self.norm2(x), height, width))
+
+
+class PVTv2B2(nn.Module):
+    """(N,3,H,W) to four features at 1/4, 1/8, 1/16, 1/32 of H and W, with ``channels`` channels."""
+
+    channels = tuple(stage.width for stage in STAGES)
+    optional_keys = ()
+
+    def __init__(self):
+        rates = iter(np.linspace(0, DROP_PATH, sum(stage.depth for stage in STAGES)).tolist())
+        inputs = 3
+        for index, stage in enumerate(STAGES, start=1):
+            setattr(self, f"patch_embed{index}", PatchEmbedding(inputs, stage))
+            setattr(self, f"block{index}", nn.ModuleList([Block(stage, next(rates)) for _ in range(stage.depth)]))
+            setattr(self, f"norm{index}", LayerNorm(stage.width, eps=1e-6))
+            inputs = stage.width
+        for module in self.modules():
+            _initialise(module)
+
+    def execute(self, x):
+        features = []
+        for index in range(1, len(STAGES) + 1):
+            tokens, height, width = getattr(self, f"patch_embed{index}")(x)
+            for block in getattr(self, f"block{index}"):
+                tokens = block(tokens, height, width)
+            x = _to_map(getattr(self, f"norm{index}")(tokens), height, width)
+            features.append(x)
+        return features
+
+
+def _initialise(module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.constant_(module.bias, 0.0)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+        nn.init.gauss_(module.weight, 0.0, (2.0 / fan_out) ** 0.5)
+        nn.init.constant_(module.bias, 0.0)
