@@ -117,7 +117,7 @@ class Measures:
         return dict(zip(CURVES, self._curves / self.images))
 
     def result(self) -> dict[str, float]:
-        """The set's figures under the names of `MEASURES`: means over images, then mean or max over thresholds."""
+        """The set's figures under the names of `MEASURES`: mean over images first, then over thresholds."""
         self._require_images()
         scalars = {name: total / self.images for name, total in self._sums.items()}
         return _figures(self._curves / self.images, scalars)
@@ -185,7 +185,7 @@ def _figures(curves: np.ndarray, scalars: dict[str, float]) -> dict[str, float]:
 
 
 def _bounds(marked: np.ndarray, margin: int) -> tuple[slice, slice]:
-    """The smallest box around the marked pixels, grown by a margin within the image; everything if none is."""
+    """The smallest box around the marked pixels, grown by a margin within the image; all if none is."""
     rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
     if not rows.size:
         return slice(0, marked.shape[0]), slice(0, marked.shape[1])
@@ -324,8 +324,8 @@ _KERNEL /= _KERNEL.sum()
 def _weighted_f(crop: np.ndarray, crop_mask: np.ndarray) -> float:
     """Weighted F-measure (Margolin 2014) of a map that is black outside the crop.
 
-    The crop keeps `_KERNEL_REACH` pixels around the mask, or the image's edge, so that the window sees what it
-    would see in the whole image; nor does a pixel's nearest mask pixel depend on what was cut away.
+    The crop keeps `_KERNEL_REACH` pixels around the mask, or the image's edge: the window sees what it
+    would see in the whole image. Nor does a pixel's nearest mask pixel depend on what was cut away.
     """
     nearest = ndimage.distance_transform_edt(~crop_mask, return_distances=False, return_indices=True)
 
