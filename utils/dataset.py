@@ -171,7 +171,7 @@ def read_ahead(load: Callable[[Item], Result], items: Iterable[Item], workers: i
     The first failure is raised in its place in the order; then, and when the consumer stops early, what
     is not begun is cancelled and the threads end.
     """
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read-ahead")
     waiting: deque = deque()
     try:
         for item in items:

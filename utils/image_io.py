@@ -76,11 +76,11 @@ def find_pairs(images: str | os.PathLike, masks: str | os.PathLike) -> list[Pair
     """
     image_files, mask_files = find_images(images), find_images(masks)
     problems = []
-    for having, lacking, what, folder in ((image_files, mask_files, "mask", masks),
-                                          (mask_files, image_files, "image", images)):
-        alone = [path.name for stem, path in having.items() if stem not in lacking]
+    for files, others, what, folder, other in ((image_files, mask_files, "mask", images, masks),
+                                               (mask_files, image_files, "image", masks, images)):
+        alone = [path.name for stem, path in files.items() if stem not in others]
         if alone:
-            problems.append(f"{folder}: lacks the {what} of {len(alone)} of {len(having)} files: "
+            problems.append(f"{folder}: {len(alone)} of {len(files)} files have no {what} in {other}: "
                             f"{name_some(alone)}")
     if problems:
         raise UserError("; ".join(problems))

@@ -65,7 +65,7 @@ def _mucosa(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 def _polyp(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Height of a dome on a wobbly ellipse, and where it is (bool)."""
-    radius, long = rng.uniform(0.09, 0.24), rng.uniform(1, 1.5)
+    radius, long = rng.uniform(0.1, 0.3), rng.uniform(1, 1.5)
     u, v = x - rng.uniform(-0.3, 0.3), y - rng.uniform(-0.25, 0.25)
     angle = np.arctan2(v, u) - rng.uniform(0, 2 * np.pi)
     edge = np.hypot(np.cos(angle) / long, np.sin(angle) * long) ** -1
