@@ -146,7 +146,7 @@ def measure_all(pairs: list[MapPair], mask_rule: str, workers: int) -> Iterator[
     if workers <= 1:
         yield from map(measure, pairs)
         return
-    # Forking a server that has imported this module is quick and, unlike forking the caller, safe with threads.
+    # Forking a server that has imported this module is quick; forking the caller would not be safe with threads.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([__name__])

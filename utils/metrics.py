@@ -150,19 +150,20 @@ def measure_pair(levels: np.ndarray, mask: np.ndarray) -> PairFigures:
     outside, inside = table.sum(axis=0)
     positives = int(inside.sum())
 
-    undefined = []
-    if not positives:
-        undefined.append("wFm")
-    elif any(quarter.size == 0 for quarter in quarters):
-        undefined.append("Sm")
-    if positives == mask.size:
-        undefined.append("Spe")
     return PairFigures(
         curves=_threshold_curves(outside, inside),
         wFm=_weighted_f(crop, crop_mask) if positives else 0.0,
         Sm=_s_measure(table, quarters, mask.shape),
         mae=int(LEVELS @ outside + (255 - LEVELS) @ inside) / (255 * mask.size),
-        undefined=tuple(undefined))
+        undefined=_undefined(positives, quarters))
+
+
+def _undefined(positives: int, quarters: list[_Quarter]) -> tuple[str, ...]:
+    if positives == 0:
+        return ("wFm",)
+    if positives == sum(quarter.size for quarter in quarters):
+        return ("Spe",)
+    return () if all(quarter.size for quarter in quarters) else ("Sm",)
 
 
 def _check(levels: np.ndarray, mask: np.ndarray) -> None:

@@ -1,0 +1,33 @@
+"""The one comparison of figures in the tests, and the one place for its tolerances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Each element may differ by ``absolute + relative * |expected|``."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+
+TOLERANCES = {
+    "metrics": Tolerance(absolute=1e-12),  # measures of maps, fractions of 1
+}
+
+
+def assert_close(actual, expected, kind: str, what: str = "figures") -> None:
+    """Compares shape and elements of arrays or numbers by the tolerance of this kind; NaN equals nothing."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
+    tolerance = TOLERANCES[kind]
+    difference = np.abs(actual - expected)
+    wrong = ~(difference <= tolerance.absolute + tolerance.relative * np.abs(expected))
+    if wrong.any():
+        worst = np.unravel_index(np.argmax(np.nan_to_num(difference, nan=np.inf)), wrong.shape)
+        raise AssertionError(f"{what}: {np.count_nonzero(wrong)} of {wrong.size} differ by more than "
+                             f"{tolerance}; at {worst} {actual[worst]!r}, expected {expected[worst]!r}")
