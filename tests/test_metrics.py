@@ -93,8 +93,8 @@ def test_thresholds_miss_the_equal_level_in_66_places():
 
 # ---------------------------------------------------------------- the oracle on drawn maps
 
-# Levels and masks that reach the corners: maps of one level or black but for a patch; masks empty, full, of one
-# pixel, in the first row, in several parts.
+# Levels and masks that reach the corners: maps of one level or black but for a patch; masks empty, full,
+# of one pixel, in the first row, in several parts.
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 24))
 PALETTES = st.sampled_from([(0, 255), (0, 1, 128, 254, 255), (7,), (128,), (255,), tuple(range(256))])
 

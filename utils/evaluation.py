@@ -81,10 +81,10 @@ def find_datasets(gt_root: Path, wanted: list[str] | None = None) -> list[str]:
 
 
 def evaluate(methods: dict[str, Path], gt_root: Path, datasets: list[str], mask_rule: str,
-             workers: int | None = None, allow_missing: bool = False) -> list[SetScores]:
+             workers: int = 0, allow_missing: bool = False) -> list[SetScores]:
     """Measures ``root/<set>`` against ``gt_root/<set>/masks`` for every set and every method's root.
 
-    The figures do not depend on the number of workers: None means one for every few hundred images, at most
+    The figures do not depend on the number of workers: 0 means one for every few hundred images, at most
     one per CPU. Maps with a defect are left out and named in the scores if ``allow_missing``.
 
     Raises:
@@ -146,7 +146,7 @@ def measure_all(pairs: list[MapPair], mask_rule: str, workers: int) -> Iterator[
     if workers <= 1:
         yield from map(measure, pairs)
         return
-    # Forking a server that has imported this module is quick; forking the caller would not be safe with threads.
+    # Forking a server that has imported this module is quick; forking the caller is not safe with threads.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([__name__])
