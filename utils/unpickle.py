@@ -79,10 +79,15 @@ class Tensor:
         content = self.storage.content
         if content is None:
             raise ValueError("lacks the content of a storage")
-        if math.prod(self.shape) > content.size:
-            raise ValueError(f"declares a tensor of shape {self.shape} over {content.size} elements")
+        if len(self.shape) != len(self.strides):
+            raise ValueError(f"declares a tensor of shape {self.shape} with {len(self.strides)} strides")
+        if 0 in self.shape:
+            return np.empty(self.shape, content.dtype)
+        # Checked here, in integers without end: NumPy's own check can be made to overflow.
+        last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides))
+        if max(last + 1, math.prod(self.shape)) > content.size:
+            raise ValueError(f"has a tensor of shape {self.shape} in a storage of {content.size} elements")
         steps = tuple(stride * content.itemsize for stride in self.strides)
-        # NumPy itself checks that no element lies outside the buffer.
         return np.ndarray(self.shape, content.dtype, content, self.offset * content.itemsize, steps)
 
 
@@ -167,7 +172,7 @@ GLOBALS = {
     "torch.LongStorage": "i8",
     "torch.ByteStorage": "u1",
     "torch.BoolStorage": "b1",
-    "jittor.Var": _jittor_var,
+    "jittor.jittor_core.Var": _jittor_var,
     "_codecs.encode": _short_bytes,
     "numpy.ndarray": "ndarray",
     "numpy.dtype": _numpy_dtype,
@@ -352,7 +357,7 @@ class _Machine:
             raise ValueError("refers to a storage of unknown type or name")
         if any(reference[5:]):
             raise ValueError("holds a view of a storage, as early PyTorch wrote; save it with a later one")
-        _check_sizes("storage", (size,))
+        _check_sizes("number of elements", (size,))
         storage = self.storages.setdefault(str(key), Storage(kind, size))
         if (storage.kind, storage.size) != (kind, size):
             raise ValueError("uses one storage as two")

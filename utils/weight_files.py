@@ -28,7 +28,8 @@ PICKLE_START = b"\x80"
 TORCH_LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
 JITTOR_END = b"HCAJSLHD"
 
-# What the parsers below raise on a damaged or hostile file.
+# What a parser raises on a damaged or hostile file. Types are checked where a wrong one would cost time or
+# memory; elsewhere Python's own exceptions tell.
 _MALFORMED = (
     ValueError, TypeError, AttributeError, LookupError, OverflowError, EOFError, MemoryError, RuntimeError,
     struct.error, zipfile.BadZipFile, zlib.error,
@@ -86,8 +87,9 @@ def _reading(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); "
                         "give the path of a .pth, .pkl or .npz file of weights") from error
     except _MALFORMED as error:
-        raise UserError(f"{path}: {error or type(error).__name__}; a whole .pth, .pkl or .npz file of named "
-                        "weights is expected: fetch it again or save it as a plain state dict") from error
+        found = error if isinstance(error, ValueError) else f"is damaged ({type(error).__name__}: {error})"
+        raise UserError(f"{path}: {found}; a whole .pth, .pkl or .npz file of named weights is expected: "
+                        "fetch it again or save it as a plain state dict") from error
 
 
 def _content(file: BinaryIO) -> object:
@@ -105,13 +107,13 @@ def _content(file: BinaryIO) -> object:
 
 
 def _zip_content(archive: zipfile.ZipFile) -> object:
-    unpacked = sum(member.file_size for member in archive.infolist())
+    members = {member.filename: member for member in archive.infolist()}
+    unpacked = sum(member.file_size for member in members.values())
     if unpacked > MOST_BYTES:
         raise ValueError(f"unpacks to {unpacked} bytes, at most {MOST_BYTES} are expected")
-    names = archive.namelist()
-    if names and all(name.endswith(".npy") for name in names):
-        return {name[: -len(".npy")]: _npy_array(_member(archive, name)) for name in names}
-    pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
+    if members and all(name.endswith(".npy") for name in members):
+        return {name[: -len(".npy")]: _npy_array(_member(archive, name)) for name in members}
+    pickles = [name for name in members if name.split("/")[1:] == ["data.pkl"]]
     if len(pickles) != 1:
         raise ValueError("is an archive, but neither PyTorch's nor NumPy's")
     return _torch_zip_content(archive, pickles[0][: -len("data.pkl")])
@@ -158,7 +160,7 @@ def _torch_legacy_content(raw: bytes) -> object:
     storages: dict[str, Storage] = {}
     content = safe_load(stream, storages)
     keys = safe_load(stream)
-    if sorted(keys) != sorted(storages):
+    if not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
         raise ValueError("lists other storages than it uses")
     for key in keys:
         (size,) = struct.unpack("<q", stream.read(8))
@@ -172,9 +174,14 @@ def _pickle_content(raw: bytes) -> object:
     """A pickle, as `jittor.save` writes it with its SHA-1 behind it, or without."""
     if raw.endswith(JITTOR_END):
         end = len(raw) - len(JITTOR_END) - sha1().digest_size
-        if sha1(raw[:end]).digest() != raw[end:-len(JITTOR_END)]:
+        raw, checksum = raw[:end], raw[end : -len(JITTOR_END)]
+        if sha1(raw).digest() != checksum:
             raise ValueError("is damaged: its checksum does not match")
-    return safe_load(io.BytesIO(raw))
+    stream = io.BytesIO(raw)
+    content = safe_load(stream)
+    if stream.read(1):
+        raise ValueError("is damaged: it goes on where its content ends")
+    return content
 
 
 def _named_arrays(content: object) -> dict[str, np.ndarray]:
