@@ -14,6 +14,7 @@ PROGRAMS = {
     "train": "train a network on a folder of images and masks",
     "test": "write the maps of a trained network for test sets",
     "evaluate": "measure maps against masks: mDice, mIoU, wFm, Sm, mEm, MAE",
+    "benchmark": "time a part of the project on this machine",
     "demo": "draw a small synthetic polyp set to try the programs on",
     "doctor": "show what was found on this machine and what will be used",
 }

@@ -90,7 +90,7 @@ def evaluate(methods: dict[str, Path], gt_root: Path, datasets: list[str], mask_
     Raises:
         UserError: a folder is missing, a map has a defect, a set has no map to score, or a worker was killed.
     """
-    plans = [_plan(method, root, gt_root, dataset, mask_rule)
+    plans = [plan_set(method, root, gt_root, dataset, mask_rule)
              for dataset in datasets for method, root in methods.items()]
     if not allow_missing:
         _refuse_defects(plans)
@@ -112,7 +112,7 @@ def default_workers(images: int) -> int:
     return max(1, min(cpus, images // IMAGES_PER_WORKER))
 
 
-def _plan(method: str, root: Path, gt_root: Path, dataset: str,
+def plan_set(method: str, root: Path, gt_root: Path, dataset: str,
           mask_rule: str) -> tuple[SetScores, list[MapPair]]:
     """An empty score sheet with the defects of pairing, and the pairs to measure."""
     folder = root / dataset

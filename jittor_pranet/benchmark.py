@@ -1,0 +1,109 @@
+"""The program `benchmark`: times a part of the project on this machine, beside what it is compared with."""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from utils.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--what", choices=BENCHMARKS, required=True, help="the part to time")
+    add("--rounds", type=int, default=3, help="how often each timing is taken; the shortest counts")
+    add = parser.add_argument_group("--what evaluate").add_argument
+    add("--pred_root", type=Path, metavar="DIR", help="folder with a folder of maps per test set")
+    add("--gt_root", type=Path, metavar="DIR", help="folder of the test sets: <set>/masks")
+    add("--dataset", metavar="SET", help="the set to measure; the first that has maps if left out")
+    add("--loop_images", type=int, default=5, metavar="N", help="images to time the plain loop on")
+    add("--workers", type=int, nargs="+", default=[1, 2], metavar="N", help="numbers of processes to compare")
+    add("--images", type=int, default=1000, metavar="N", help="images that the processes share")
+
+
+def run(args: argparse.Namespace) -> int:
+    BENCHMARKS[args.what](args)
+    return 0
+
+
+def shortest(rounds: int, work: Callable[[], object]) -> float:
+    """Seconds of the quickest of several runs: whatever else the machine does only makes a run slower."""
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def profile(work: Callable[[], object], most: int = 8) -> list[tuple[str, float]]:
+    """The functions that take most time themselves, each with its share of the whole."""
+    profiler = cProfile.Profile()
+    profiler.runcall(work)
+    stats = pstats.Stats(profiler)
+    own = {f"{Path(file).name} {name}": row[2] for (file, _, name), row in stats.stats.items()}
+    return [(name, own[name] / stats.total_tt) for name in sorted(own, key=own.get, reverse=True)[:most]]
+
+
+# ---------------------------------------------------------------- evaluate
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """The measures of maps and masks in files, against a plain loop over thresholds on some of them."""
+    from tests.metrics_oracle import measure
+    from utils.evaluation import MapPair, measure_all, measure_files
+    from utils.image_io import read_levels
+    from utils.metrics import binary_mask
+
+    def read(pair: MapPair) -> tuple:
+        return read_levels(pair.map), binary_mask(read_levels(pair.mask), "mid")
+
+    pairs = _pairs(args)
+    some = pairs[::max(1, len(pairs) // args.loop_images)][:args.loop_images]
+    reading = shortest(args.rounds, lambda: [read(pair) for pair in pairs]) / len(pairs)
+    ours = shortest(args.rounds, lambda: [measure_files(pair, "mid") for pair in pairs]) / len(pairs)
+    loop = shortest(args.rounds, lambda: [measure(*read(pair)) for pair in some]) / len(some)
+    height, width = read(pairs[0])[0].shape
+    print(f"{len(pairs)} images, the first {width}x{height}; shortest of {args.rounds} rounds")
+    print(f"one pass     {1e3 * ours:8.2f} ms per image with one worker, {1e3 * reading:.2f} of it reading files")
+    print(f"plain loop   {1e3 * loop:8.2f} ms per image on {len(some)} of them, {loop / ours:.0f} times as long")
+    differences = [_difference(pair, measure(*read(pair))) for pair in some]
+    print(f"the figures of the two differ by {max(differences):.1e} at most")
+
+    shared = (pairs * -(-args.images // len(pairs)))[:args.images]
+    for workers in args.workers:
+        seconds = shortest(args.rounds, lambda count=workers: list(measure_all(shared, "mid", count)))
+        print(f"{workers} worker(s)  {len(shared) / seconds:8.1f} images per second, {len(shared)} with their start")
+
+    print("where one worker's time goes:")
+    for name, share in profile(lambda: [measure_files(pair, "mid") for pair in pairs]):
+        print(f"{100 * share:6.1f} %  {name}")
+
+
+def _pairs(args: argparse.Namespace) -> list:
+    """The maps of one set with their masks."""
+    from utils.evaluation import find_datasets, plan_set
+
+    if not (args.pred_root and args.gt_root):
+        raise UserError("--what evaluate needs --pred_root and --gt_root, like the program evaluate")
+    known = find_datasets(args.gt_root)
+    with_maps = [name for name in known if (args.pred_root / name).is_dir()]
+    if not with_maps:
+        raise UserError(f"{args.pred_root}: has maps for none of the sets {', '.join(known)}")
+    dataset, = find_datasets(args.gt_root, [args.dataset or with_maps[0]])
+    return plan_set("", args.pred_root, args.gt_root, dataset, "mid")[1]
+
+
+def _difference(pair, expected: dict[str, float]) -> float:
+    from utils.evaluation import measure_files
+
+    figures = measure_files(pair, "mid").result()
+    return max(abs(figures[name] - expected[name]) for name in figures)
+
+
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {"evaluate": evaluate}
+"""What can be timed: a function of the arguments that prints what it measured. Its imports are its own."""
