@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -78,7 +79,8 @@ def _reading(path: str | os.PathLike) -> Iterator[BinaryIO]:
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe could wait for ever
             raise ValueError("is a folder or a device")
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the parsers warn of oddities on the way to an error
             size = os.fstat(file.fileno()).st_size
             if size > MOST_BYTES:
                 raise ValueError(f"has {size} bytes, at most {MOST_BYTES} are expected")
