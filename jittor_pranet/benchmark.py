@@ -69,15 +69,17 @@ def evaluate(args: argparse.Namespace) -> None:
     loop = shortest(args.rounds, lambda: [measure(*read(pair)) for pair in some]) / len(some)
     height, width = read(pairs[0])[0].shape
     print(f"{len(pairs)} images, the first {width}x{height}; shortest of {args.rounds} rounds")
-    print(f"one pass     {1e3 * ours:8.2f} ms per image with one worker, {1e3 * reading:.2f} of it reading files")
-    print(f"plain loop   {1e3 * loop:8.2f} ms per image on {len(some)} of them, {loop / ours:.0f} times as long")
+    print(f"one pass    {1e3 * ours:8.2f} ms per image, one worker; {1e3 * reading:.2f} of it read the files")
+    print(f"plain loop  {1e3 * loop:8.2f} ms per image, on {len(some)} of them")
+    print(f"the loop takes {loop / ours:.0f} times as long")
     differences = [_difference(pair, measure(*read(pair))) for pair in some]
     print(f"the figures of the two differ by {max(differences):.1e} at most")
 
     shared = (pairs * -(-args.images // len(pairs)))[:args.images]
     for workers in args.workers:
         seconds = shortest(args.rounds, lambda count=workers: list(measure_all(shared, "mid", count)))
-        print(f"{workers} worker(s)  {len(shared) / seconds:8.1f} images per second, {len(shared)} with their start")
+        rate = len(shared) / seconds
+        print(f"{workers} worker(s) {rate:8.1f} images per second, their start spread over {len(shared)}")
 
     print("where one worker's time goes:")
     for name, share in profile(lambda: [measure_files(pair, "mid") for pair in pairs]):

@@ -183,10 +183,12 @@ def _y(share: float) -> float:
 def _gallery(entry: SetScores, images: Path, thumbnails: int) -> str:
     """The entry's images, lowest Dice first: some drawn, the others listed."""
     reached = dices(entry)
-    order = np.argsort(reached, kind="stable")
-    photographs = find_images(images) if thumbnails and images.is_dir() else {}
+    try:
+        photographs, remark = find_images(images), ""
+    except UserError as error:
+        photographs, remark = {}, f" on black ({html.escape(str(error))})"
     drawn, listed = [], []
-    for place in order:
+    for place in np.argsort(reached, kind="stable"):
         pair, caption = entry.pairs[place], f"{entry.pairs[place].map.name} {100 * reached[place]:.1f}"
         if len(drawn) < thumbnails:
             drawn.append(_thumbnail(pair, entry.measures.mask_rule, photographs.get(pair.stem), caption))
@@ -194,7 +196,7 @@ def _gallery(entry: SetScores, images: Path, thumbnails: int) -> str:
             listed.append(html.escape(caption))
     parts = [f"<h3>{html.escape(entry.method)}: images by Dice (times 100), worst first</h3>"]
     if drawn:
-        parts.append(f"<p class=quiet>{_key(MAP_TINT)}map{_key(MASK_LINE)}outline of the mask</p>"
+        parts.append(f"<p class=quiet>{_key(MAP_TINT)}map{remark}{_key(MASK_LINE)}outline of the mask</p>"
                      f"<div class=gallery>{''.join(drawn)}</div>")
     if listed:
         parts.append(f"<details><summary>{len(listed)} more images</summary>"

@@ -1,0 +1,168 @@
+"""The report of an evaluation: its numbers, its order, its pictures, and that it needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jittor_pranet import report
+from jittor_pranet.__main__ import main
+from jittor_pranet.report import MAP_TINT, MASK_LINE, overlay
+from utils.tables import COLUMNS
+
+IMAGES = 6
+
+
+class Page(HTMLParser):
+    """The tables' cells, the images and their captions, and every address that a page refers to."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.rows, self.images, self.captions, self.addresses, self.open = [], [], [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == [], "elements left open"
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.addresses += [value for name, value in attributes.items() if name in ("src", "href", "srcset")]
+        if tag == "img":
+            self.images.append(attributes)
+        if tag == "tr":
+            self.rows.append([])
+        if tag not in ("img", "meta", "br", "path", "rect", "polyline"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1].append(data)
+        if self.open and self.open[-1] == "figcaption":
+            self.captions.append(data)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A set whose images get worse with their number, and photographs for it."""
+    y, x = np.mgrid[:48, :64]
+    mask = np.hypot(y - 24, x - 32) < 12
+    for number in range(IMAGES):
+        shifted = np.hypot(y - 24, x - 32 - 3 * number) < 12
+        for path, values in (("gt/set & <b>/masks", np.uint8(255 * mask)),
+                             ("gt/set & <b>/images", np.full((48, 64, 3), (200, 80, 60), np.uint8)),
+                             ("maps/set & <b>", np.uint8(255 * shifted))):
+            (tmp_path / path).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(tmp_path / path / f"{number}.png")
+    return tmp_path
+
+
+def evaluate(folders: Path, *more: str) -> Page:
+    assert main(["evaluate", "--pred_root", str(folders / "maps"), "--gt_root", str(folders / "gt"),
+                 "--result_path", str(folders / "out"), *more]) == 0
+    return Page(folders / "out" / "report.html")
+
+
+def decoded(image: dict) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1]))))
+
+
+def test_numbers_are_those_of_the_summary(folders):
+    page = evaluate(folders)
+    figures = json.loads((folders / "out" / "summary.json").read_text())["datasets"]["set & <b>"]
+    assert page.rows == [["set", "method", "images", *COLUMNS.values()],
+                         ["set & <b>", "maps", "6", *(f"{100 * figures[name]:.3f}" for name in COLUMNS)]]
+
+
+def test_images_come_worst_first_with_their_dice(folders):
+    page = evaluate(folders)
+    with open(folders / "out" / "per_image.csv", newline="", encoding="utf-8") as file:
+        dice = {row["image"]: float(row["meanDic"]) for row in csv.DictReader(file)}
+    assert page.captions == [f"{name} {100 * dice[name]:.1f}" for name in sorted(dice, key=dice.get)]
+    assert page.captions[0].startswith(f"{IMAGES - 1}.png")
+    assert all(image["loading"] == "lazy" for image in page.images)
+
+
+@pytest.mark.parametrize("thumbnails", [0, 2, IMAGES])
+def test_the_first_images_are_drawn_and_the_others_listed(folders, thumbnails):
+    page = evaluate(folders, "--thumbnails", str(thumbnails))
+    text = (folders / "out" / "report.html").read_text(encoding="utf-8")
+    assert len(page.images) == len(page.captions) == thumbnails
+    assert (f"{IMAGES - thumbnails} more images" in text) == (thumbnails < IMAGES)
+    assert all(f"{number}.png" in text for number in range(IMAGES))
+
+
+def test_the_page_needs_nothing_but_itself(folders):
+    page = evaluate(folders, "--compare")
+    assert len(page.images) == IMAGES
+    assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
+    text = (folders / "out" / "report.html").read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    assert not re.search(r"https?:|<script|<link|@import|url\(", text)
+
+
+def test_a_picture_shows_photograph_map_and_mask(folders):
+    image = evaluate(folders).images[0]  # the map lies to the right of the mask
+    shown = decoded(image).astype(int)
+    assert shown.shape == (48, 64, 3) == (int(image["height"]), int(image["width"]), 3)
+    assert np.abs(shown[5, 5] - (200, 80, 60)).max() < 20
+    assert np.abs(shown[24, 53] - (np.array([200, 80, 60]) + MAP_TINT) / 2).max() < 40
+    assert shown[12:14, 32, 2].max() < 120 < shown[12:14, 32, 1].min()  # the yellow line
+
+
+def test_without_photographs_the_maps_are_drawn_on_black(folders):
+    photographs = folders / "gt" / "set & <b>" / "images"
+    (photographs / "0.png").write_text("not an image")
+    (photographs / "1.png").unlink()
+    captions = {caption.split()[0]: caption for caption in evaluate(folders).captions}
+    assert "cannot be read as an image" in captions["0.png"] and "(no photograph)" in captions["1.png"]
+
+    photographs.rename(folders / "elsewhere")
+    page = evaluate(folders)
+    assert len(page.images) == IMAGES and decoded(page.images[0])[5, 5].max() < 20
+    assert "map on black" in (folders / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_overlay():
+    picture, levels = np.full((9, 9, 3), 100, np.uint8), np.zeros((9, 9), np.uint8)
+    mask = np.zeros((9, 9), bool)
+    levels[0], mask[3:8, 3:8] = 255, True
+    drawn = overlay(picture, levels, mask)
+    assert drawn.dtype == np.uint8
+    assert (drawn[0] == (100 + MAP_TINT) // 2).all()
+    assert (drawn[1, 1] == 100).all() and (drawn[5, 5] == 100).all()
+    assert (drawn[3, 3:8] == MASK_LINE).all() and (drawn[2, 3:8] == MASK_LINE).all()
+    assert (picture == 100).all()
+
+
+def test_charts_show_every_method_threshold_and_image(folders):
+    shutil.copytree(folders / "maps", folders / "again")
+    evaluate(folders, "--pred_root", str(folders / "again"))
+    text = (folders / "out" / "report.html").read_text(encoding="utf-8")
+    histogram, *charts = re.findall("<svg.*?</svg>", text)
+    assert len(charts) == 3
+    with np.load(folders / "out" / "curves.npz") as curves:
+        for name, chart in zip(("Dic", "IoU", "Em"), charts):
+            lines = re.findall("polyline points='(.*?)'", chart)
+            drawn = np.array([[point.split(",") for point in line.split()] for line in lines], float)
+            assert drawn.shape == (2, 256, 2)
+            height = report.BOTTOM - drawn[..., 1]
+            expected = [curves[f"{method}/set & <b>/{name}"] for method in ("maps", "again")]
+            np.testing.assert_allclose(height / (report.BOTTOM - report.TOP), expected, atol=1e-3)
+    bars = np.array(re.findall("height='(.*?)'", histogram), float).reshape(2, report.HISTOGRAM_BINS)
+    top = float(re.findall("text-anchor='end'>(.*?)<", histogram)[-1])
+    np.testing.assert_allclose(bars.sum(axis=1) / (report.BOTTOM - report.TOP) * top, IMAGES, atol=0.05)
