@@ -432,10 +432,10 @@ def open_to_write(pipe: Path) -> BinaryIO | None:
 
 def reader_of(pipe: Path) -> int | None:
     """The process other than this one that has the pipe open, or None."""
-    with contextlib.suppress(OSError):  # processes come and go
-        for link in Path("/proc").glob("[0-9]*/fd/*"):
-            process = int(link.parts[2])
-            if process != os.getpid() and os.readlink(link) == str(pipe):
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        process = int(folder.parent.name)
+        with contextlib.suppress(OSError):  # processes come and go
+            if process != os.getpid() and str(pipe) in map(os.readlink, folder.iterdir()):
                 return process
     return None
 
