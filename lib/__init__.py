@@ -1,5 +1,16 @@
 """The networks, their losses and their optimizer."""
 
-from lib.pranet import ARCHITECTURES, PraNet, build_model
+from __future__ import annotations
 
-__all__ = ["ARCHITECTURES", "PraNet", "build_model"]
+from lib.catalog import NETWORKS
+
+__all__ = ["NETWORKS", "PraNet", "build_model"]
+
+
+def __getattr__(name: str):
+    # Jittor is loaded with the first network, not with the list of their names.
+    if name in ("PraNet", "build_model"):
+        from lib import pranet
+
+        return getattr(pranet, name)
+    raise AttributeError(f"module 'lib' has no attribute {name!r}")

@@ -10,7 +10,7 @@ nn = jt.nn
 
 
 class BatchNorm2d(nn.Module):
-    """Batch normalisation of (N,C,H,W); equals PyTorch's, which keeps the unbiased variance as running one."""
+    """Batch normalisation of (N,C,H,W); as in PyTorch, the running variance is the unbiased one."""
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1):
         self.eps, self.momentum = eps, momentum
@@ -25,8 +25,8 @@ class BatchNorm2d(nn.Module):
             return x * scale.broadcast(x, [0, 2, 3]) + shift.broadcast(x, [0, 2, 3])
         count = x.shape[0] * x.shape[2] * x.shape[3]
         if count < 2:
-            raise UserError(f"batch normalisation needs more than one value per channel in training, got shape "
-                            f"{tuple(x.shape)}: take a larger batch or larger images")
+            raise UserError("batch normalisation needs more than one value per channel in training, got "
+                            f"shape {tuple(x.shape)}: take a larger batch or larger images")
         y, mean, variance = ops.batch_norm(x, self.weight, self.bias, self.eps)
         self._update(self.running_mean, mean)
         self._update(self.running_var, variance * (count / (count - 1)))
@@ -47,6 +47,14 @@ class LayerNorm(nn.Module):
         return ops.layer_norm(x, self.weight, self.bias, self.eps)
 
 
+class Conv2d(nn.Conv2d):
+    """2-D convolution through `lib.ops.conv2d`; parameters and arguments are Jittor's."""
+
+    def execute(self, x):
+        return ops.conv2d(x, self.weight, self.bias,
+                          ops.Geometry(self.stride, self.padding, self.dilation, self.groups))
+
+
 class AveragePool(nn.Module):
     """Average pooling that counts the padding."""
 
@@ -63,7 +71,7 @@ class ConvBN(nn.Module):
     """Convolution and batch normalisation, without activation. Published name: BasicConv2d."""
 
     def __init__(self, inputs: int, outputs: int, kernel_size, padding=0, dilation: int = 1):
-        self.conv = nn.Conv2d(inputs, outputs, kernel_size, padding=padding, dilation=dilation, bias=False)
+        self.conv = Conv2d(inputs, outputs, kernel_size, padding=padding, dilation=dilation, bias=False)
         self.bn = BatchNorm2d(outputs)
 
     def execute(self, x):
@@ -71,7 +79,7 @@ class ConvBN(nn.Module):
 
 
 class ReceptiveFieldBlock(nn.Module):
-    """(N,inputs,H,W) to (N,outputs,H,W) through four branches of growing reach. Published name: RFB_modified."""
+    """(N,inputs,H,W) to (N,outputs,H,W) by four branches of growing reach. Published name: RFB_modified."""
 
     def __init__(self, inputs: int, outputs: int):
         self.branch0 = nn.Sequential(ConvBN(inputs, outputs, 1))
@@ -108,7 +116,7 @@ class PartialDecoder(nn.Module):
         self.conv4 = ConvBN(3 * channels, 3 * channels, 3, padding=1)
         self._heads = heads
         for head in heads:
-            setattr(self, head, nn.Conv2d(3 * channels, num_class, 1))
+            setattr(self, head, Conv2d(3 * channels, num_class, 1))
 
     def execute(self, deep, middle, shallow):
         """(N,C,h,w), (N,C,2h,2w), (N,C,4h,4w) to one (N,num_class,4h,4w) map per head."""

@@ -15,7 +15,7 @@ STAGES = {4: (256, 4, 5, 1), 3: (64, 3, 3, 3), 2: (64, 3, 3, 3)}
 
 
 class _Decoder(nn.Module):
-    """Takes the features at 1/8, 1/16, 1/32 with the given channels; stages go from the deepest to the finest."""
+    """Takes the features at 1/8, 1/16, 1/32, with the given channels; stages go from deep to fine."""
 
     def __init__(self, channels: tuple[int, ...], num_class: int, heads: tuple[str, ...]):
         self.rfb2_1, self.rfb3_1, self.rfb4_1 = (ReceptiveFieldBlock(inputs, CHANNELS) for inputs in channels)
@@ -31,6 +31,7 @@ class ReverseAttentionDecoder(_Decoder):
 
     def __init__(self, channels: tuple[int, ...], num_class: int, use_softmax: bool):
         super().__init__(channels, num_class, heads=("conv5",))
+        self.weighted_bce = False  # see `lib.losses.single_supervision`
         for stage, inputs in zip(STAGES, reversed(channels)):
             setattr(self, f"ra{stage}", ReverseAttention(inputs, *STAGES[stage]))
 
@@ -41,7 +42,7 @@ class ReverseAttentionDecoder(_Decoder):
         return maps
 
     def losses(self, maps, mask):
-        return [losses.single_supervision(each, mask) for each in maps]
+        return [losses.single_supervision(each, mask, self.weighted_bce) for each in maps]
 
     def merge(self, maps):
         """The map to test with: that of stage 2."""

@@ -13,7 +13,7 @@ BACKGROUND_SHARE = 0.8  # weight of the background map in PraNet-V2
 
 
 def boundary_weight(mask):
-    """1 + 5 |mean over 31x31 - mask|: pixels near a boundary count up to six times (F3Net, AAAI 2020, eq. 6)."""
+    """1 + 5 |mean over 31x31 - mask|: pixels near a boundary count up to six times (F3Net, AAAI 2020)."""
     return 1.0 + 5.0 * jt.abs(ops.average_pool(mask, 31, stride=1, padding=15) - mask)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from utils.backend import jt
 
+BETAS = (0.9, 0.999)
+EPS = 1e-8
+
 
 def trainable_parameters(model) -> list:
     """The parameters that take gradients: without running statistics and unused published layers."""
@@ -17,8 +20,8 @@ class Adam:
     Gradients are first clamped element by element to [-clip, clip].
     """
 
-    def __init__(self, parameters: list, clip: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
-        self.parameters, self.clip, self.betas, self.eps = parameters, clip, betas, eps
+    def __init__(self, parameters: list, clip: float):
+        self.parameters, self.clip = parameters, clip
         self.steps = 0
         self.means = [jt.zeros_like(value).stop_grad() for value in parameters]
         self.squares = [jt.zeros_like(value).stop_grad() for value in parameters]
@@ -27,11 +30,10 @@ class Adam:
         """Takes the gradient of ``loss`` and moves every parameter once with rate ``lr``."""
         gradients = jt.grad(loss, self.parameters)
         self.steps += 1
-        first, second = self.betas
-        rate = lr / (1.0 - first ** self.steps)
-        correction = (1.0 - second ** self.steps) ** 0.5
+        rate = lr / (1.0 - BETAS[0] ** self.steps)
+        correction = (1.0 - BETAS[1] ** self.steps) ** 0.5
         for value, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares):
             gradient = jt.clamp(gradient, -self.clip, self.clip)
-            mean.update(mean * first + gradient * (1.0 - first))
-            square.update(square * second + gradient * gradient * (1.0 - second))
-            value.update(value - rate * mean / (square.sqrt() / correction + self.eps))
+            mean.update(mean * BETAS[0] + gradient * (1.0 - BETAS[0]))
+            square.update(square * BETAS[1] + gradient * gradient * (1.0 - BETAS[1]))
+            value.update(value - rate * mean / (square.sqrt() / correction + EPS))

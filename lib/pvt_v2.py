@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.blocks import LayerNorm
+from lib.blocks import Conv2d, LayerNorm
 from utils.backend import jt
 
 nn = jt.nn
@@ -55,7 +55,7 @@ class PatchEmbedding(nn.Module):
     """(N,C,H,W) to tokens (N,h*w,width) of overlapping patches; returns (tokens, h, w)."""
 
     def __init__(self, inputs: int, stage: Stage):
-        self.proj = nn.Conv2d(inputs, stage.width, stage.patch, stride=stage.stride, padding=stage.patch // 2)
+        self.proj = Conv2d(inputs, stage.width, stage.patch, stride=stage.stride, padding=stage.patch // 2)
         self.norm = LayerNorm(stage.width, eps=1e-5)
 
     def execute(self, x):
@@ -72,7 +72,7 @@ class Attention(nn.Module):
         self.kv = nn.Linear(stage.width, 2 * stage.width)
         self.proj = nn.Linear(stage.width, stage.width)
         if stage.reduction > 1:
-            self.sr = nn.Conv2d(stage.width, stage.width, stage.reduction, stride=stage.reduction)
+            self.sr = Conv2d(stage.width, stage.width, stage.reduction, stride=stage.reduction)
             self.norm = LayerNorm(stage.width, eps=1e-5)
 
     def execute(self, x, height: int, width: int):
@@ -89,7 +89,7 @@ class Attention(nn.Module):
 
 class DepthwiseConv(nn.Module):
     def __init__(self, channels: int):
-        self.dwconv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.dwconv = Conv2d(channels, channels, 3, padding=1, groups=channels)
 
     def execute(self, x, height: int, width: int):
         return _to_tokens(self.dwconv(_to_map(x, height, width)))
@@ -133,7 +133,8 @@ class PVTv2B2(nn.Module):
         inputs = 3
         for index, stage in enumerate(STAGES, start=1):
             setattr(self, f"patch_embed{index}", PatchEmbedding(inputs, stage))
-            setattr(self, f"block{index}", nn.ModuleList([Block(stage, next(rates)) for _ in range(stage.depth)]))
+            blocks = [Block(stage, next(rates)) for _ in range(stage.depth)]
+            setattr(self, f"block{index}", nn.ModuleList(blocks))
             setattr(self, f"norm{index}", LayerNorm(stage.width, eps=1e-6))
             inputs = stage.width
         for module in self.modules():

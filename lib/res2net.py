@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.blocks import AveragePool, BatchNorm2d
+from lib.blocks import AveragePool, BatchNorm2d, Conv2d
 from utils.backend import jt
 
 nn = jt.nn
@@ -21,19 +21,19 @@ class Bottle2neck(nn.Module):
     def __init__(self, inputs: int, planes: int, stride: int, opening: bool):
         width = planes * BASE_WIDTH // 64
         self._opening = opening
-        self.conv1 = nn.Conv2d(inputs, width * SCALES, 1, bias=False)
+        self.conv1 = Conv2d(inputs, width * SCALES, 1, bias=False)
         self.bn1 = BatchNorm2d(width * SCALES)
-        self.convs = nn.ModuleList([nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.convs = nn.ModuleList([Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
                                     for _ in range(SCALES - 1)])
         self.bns = nn.ModuleList([BatchNorm2d(width) for _ in range(SCALES - 1)])
-        self.conv3 = nn.Conv2d(width * SCALES, planes * EXPANSION, 1, bias=False)
+        self.conv3 = Conv2d(width * SCALES, planes * EXPANSION, 1, bias=False)
         self.bn3 = BatchNorm2d(planes * EXPANSION)
         if opening:
             self.pool = AveragePool(3, stride, padding=1)
-            # The published shortcut pools with ceil_mode and without counting padding; sizes here are even, so
-            # neither acts.
+            # The published shortcut pools with ceil_mode and without counting padding: neither acts on even
+            # sizes.
             self.downsample = nn.Sequential(AveragePool(stride, stride),
-                                            nn.Conv2d(inputs, planes * EXPANSION, 1, bias=False),
+                                            Conv2d(inputs, planes * EXPANSION, 1, bias=False),
                                             BatchNorm2d(planes * EXPANSION))
 
     def execute(self, x):
@@ -55,9 +55,10 @@ class Res2Net50(nn.Module):
     optional_keys = ("fc.",)
 
     def __init__(self):
-        self.conv1 = nn.Sequential(nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False), BatchNorm2d(32), nn.ReLU(),
-                                   nn.Conv2d(32, 32, 3, padding=1, bias=False), BatchNorm2d(32), nn.ReLU(),
-                                   nn.Conv2d(32, 64, 3, padding=1, bias=False))
+        self.conv1 = nn.Sequential(
+            Conv2d(3, 32, 3, stride=2, padding=1, bias=False), BatchNorm2d(32), nn.ReLU(),
+            Conv2d(32, 32, 3, padding=1, bias=False), BatchNorm2d(32), nn.ReLU(),
+            Conv2d(32, 64, 3, padding=1, bias=False))
         self.bn1 = BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         inputs = 64

@@ -16,7 +16,7 @@ nn = jt.nn
 def dsra_gain(fg, guide_fg, guide_bg, use_softmax: bool = True):
     """Raises a stage's own foreground map by what the deeper stage found: R_f = P_f + P_f * gamma.
 
-    gamma = softmax(up(R_f') - up(R_b')) over the classes (PraNet-V2), or the plain difference without softmax.
+    gamma = softmax(up(R_f') - up(R_b')) over the classes (PraNet-V2), or the plain difference.
     fg is (N,num_class,h,w); the guides are the deeper stage's maps (N,num_class,h',w').
 
     **With one class the softmax is identically 1**: the result is 2 P_f and no gradient reaches the guides.
@@ -45,7 +45,7 @@ class _Stage(nn.Module):
 
 
 class ReverseAttention(_Stage):
-    """One stage of PraNet-V1 (Fan et al., "PraNet: Parallel Reverse Attention Network", MICCAI 2020, sec. 2.2).
+    """One stage of PraNet-V1 (Fan et al., "PraNet: Parallel Reverse Attention Network", MICCAI 2020).
 
     The feature is weighted by what the deeper map has not found, and the stage's map corrects the deeper one.
     """
@@ -74,7 +74,7 @@ class DualSupervisedReverseAttention(_Stage):
             setattr(self, name, ConvBN(channels, num_class, head_kernel_size, padding=head_kernel_size // 2))
 
     def execute(self, feature, guide_fg, guide_bg):
-        """(N,inputs,h,w) and the deeper maps (N,num_class,h',w') to this stage's (fg, bg), (N,num_class,h,w)."""
+        """(N,inputs,h,w) and the deeper (N,num_class,h',w') maps to this stage's (fg, bg)."""
         x = self.refine(feature)
         fg, bg = (getattr(self, name)(x) for name in self._heads)
         return dsra_gain(fg, guide_fg, guide_bg, self.use_softmax), bg

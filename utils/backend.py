@@ -7,8 +7,8 @@ just writes ``from utils.backend import jt`` and gets the device that ``auto`` p
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import fcntl
 import os
 import shlex
 import shutil
@@ -16,32 +16,30 @@ import site
 import sys
 import sysconfig
 import tempfile
-import threading
-import time
+import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from utils import cuda
+from utils import compilation, cuda
 from utils.errors import UserError
-from utils.progress import Progress
 
 DEVICES = ("auto", "cpu", "cuda")
 CACHE_VARIABLE = "JITTOR_PRANET_CACHE"
-CORE_OBJECTS = 150  # object files in a built Jittor 1.3.11 core, to within a few: for the progress bar only
 
 _jittor: ModuleType | None = None
-_device: str | None = None
+_device = ""
 
 
 def __getattr__(name: str) -> ModuleType:
     if name == "jt":
-        prepare("auto" if _device is None else _device)
+        prepare("auto")
         return _jittor
     raise AttributeError(name)
 
 
-def add_device_argument(parser) -> None:
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, default="auto",
                         help="where to compute; auto takes CUDA where a GPU and a whole CUDA home are found")
 
@@ -55,20 +53,20 @@ def prepare(device: str = "auto") -> str:
         UserError: something is missing, with what to install; or another device is in use already.
     """
     global _jittor, _device
-    if _device is not None:
+    if _device:
         if device not in ("auto", _device):
-            raise UserError(f"device {device} asked for, but Jittor already runs on {_device} in this process")
+            raise UserError(f"--device {device}: Jittor runs on {_device} in this process already")
         return _device
     chosen = choose_device(device)
     problems = [check.found for check in requirements() if not check.ok]
     if problems:
         raise UserError("; ".join(problems))
     cache = cache_folder()
-    environment = {**_environment(chosen, cache), "HOME": str(cache)}
-    # Jittor takes its cache from the home folder and would write JITTOR_HOME, if set, into the user's own
-    # configuration; pointing HOME at our cache while it is imported avoids both.
-    with _replaced_environment(environment, keep=("HOME", "JITTOR_HOME")), _compiling_once(cache):
-        _link_onednn(cache)
+    # Jittor takes its cache from the home folder, and would write JITTOR_HOME, where it is set, into the
+    # user's own configuration; a HOME of our own while it is imported avoids both.
+    with _environment({**_settings(chosen, cache), "HOME": str(cache)}, restored=("HOME", "JITTOR_HOME")), \
+            compilation.building_core(cache):
+        _link_onednn()
         import jittor
     jittor.flags.use_cuda = int(chosen == "cuda")
     _jittor, _device = jittor, chosen
@@ -80,66 +78,88 @@ def choose_device(device: str) -> str:
     if device == "cpu":
         return "cpu"
     found = cuda.find()
-    if found.usable:
-        return "cuda"
-    if device == "cuda":
+    if device == "cuda" and found.missing:
         raise UserError("--device cuda: " + "; ".join(found.missing))
-    return "cpu"
+    return "cpu" if found.missing else "cuda"
+
+
+def compiling(what: str) -> contextlib.AbstractContextManager:
+    """Shows that ``what`` compiles kernels, if it does."""
+    return compilation.watching_kernels(what, Path(_jittor.flags.cache_path) / "jit")
 
 
 # ---------------------------------------------------------------------------------------------- requirements
 
 
+@dataclass(frozen=True)
 class Check:
-    """One line of `doctor`: whether something needed is there, and what was found."""
+    """One line of `doctor`: whether something needed is there, and what was found or is to be done."""
 
-    def __init__(self, name: str, ok: bool, found: str):
-        self.name, self.ok, self.found = name, ok, found
+    name: str
+    ok: bool
+    found: str
 
 
 def requirements() -> list[Check]:
-    """What Jittor needs on any device, each with what was found or what to do."""
-    return [_check_python(), _check_compiler(), _check_headers(), _check_onednn(), _check_cache()]
+    """What Jittor needs on any device."""
+    return [_check_python(), _check_compiler(), _check_headers(), _check_packages(), _check_onednn(),
+            _check_cache()]
 
 
 def _check_python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     if not (3, 9) <= sys.version_info[:2] <= (3, 12):
-        return Check("python", False, f"Python {version} runs, but Jittor 1.3.11 needs 3.9 to 3.12; "
-                                      "make a virtual environment with one of those")
+        return Check("python", False, f"Python {version} runs, but Jittor 1.3.11 needs 3.9 to 3.12; make a "
+                                      "virtual environment with one of those")
     return Check("python", True, f"{version} at {sys.executable}")
 
 
 def _check_compiler() -> Check:
-    name = os.environ.get("cc_path") or "g++"
-    path = shutil.which(name)
+    path = shutil.which("g++")
     if path is None:
-        return Check("compiler", False, f"no C++ compiler {name} on PATH; install g++ (Debian: apt install g++)")
+        return Check("compiler", False, "no C++ compiler g++ on PATH; install it (Debian: apt install g++)")
     return Check("compiler", True, path)
 
 
 def _check_headers() -> Check:
     folder = Path(sysconfig.get_path("include"))
     if not (folder / "Python.h").is_file():
-        version = f"python3.{sys.version_info.minor}"
-        return Check("headers", False, f"{folder} has no Python.h; install {version}-dev (Debian: apt install "
-                                       f"{version}-dev)")
+        return Check("headers", False, f"{folder} has no Python.h; install Python's headers (Debian: apt "
+                                       f"install python3.{sys.version_info.minor}-dev)")
     return Check("headers", True, str(folder))
+
+
+def _check_packages() -> Check:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = {name: version(name) for name in ("jittor", "numpy", "pillow", "scipy", "tqdm")}
+    except PackageNotFoundError as error:
+        return Check("packages", False, f"the package {error.name} is missing; {_install()}")
+    if int(found["numpy"].split(".")[0]) >= 2:
+        return Check("packages", False, f"numpy {found['numpy']} is here, expected numpy < 2; {_install()}")
+    return Check("packages", True, ", ".join(f"{name} {number}" for name, number in found.items()))
 
 
 def _check_onednn() -> Check:
     prefix = _onednn_prefix()
     if prefix is None:
-        return Check("onednn", False, "the oneDNN wheels are missing; run: "
-                                      f"{sys.executable} -m pip install -r requirements.txt")
-    return Check("onednn", True, str(prefix / "lib"))
+        return Check("onednn", False, f"oneDNN (libdnnl.so.2 and dnnl.hpp) is missing; {_install()}")
+    return Check("onednn", True, str(prefix / "lib" / "libdnnl.so.2"))
+
+
+def _install() -> str:
+    requirements_file = Path(__file__).resolve().parent.parent / "requirements.txt"
+    return f"run: {shlex.join([sys.executable, '-m', 'pip', 'install', '-r', str(requirements_file)])}"
 
 
 def _check_cache() -> Check:
     try:
-        return Check("cache", True, str(cache_folder()))
+        folder = cache_folder()
     except UserError as error:
         return Check("cache", False, str(error))
+    free = shutil.disk_usage(folder).free / 2**30
+    return Check("cache", True, f"{folder}, {free:.1f} GiB free")
 
 
 def cache_folder() -> Path:
@@ -147,23 +167,27 @@ def cache_folder() -> Path:
 
     ``$JITTOR_PRANET_CACHE``, else ``~/.cache/jittor-pranet``, else (home read-only, or a path with a space,
     which Jittor's compile commands cannot take) a folder of this user under the temporary folder.
+
+    Raises:
+        UserError: none of them can be used.
     """
     asked = os.environ.get(CACHE_VARIABLE)
     if asked:
         folder = Path(asked).expanduser().absolute()
-        if " " in str(folder) or not _is_writable(folder):
-            raise UserError(f"{CACHE_VARIABLE}={asked}: cannot be used; name a writable folder without spaces")
+        if " " in str(folder) or not _is_ours(folder):
+            raise UserError(f"{CACHE_VARIABLE}={asked}: cannot be used; name a writable folder of your own "
+                            "without spaces in its path")
         return folder
+    home = Path.home() / ".cache" / "jittor-pranet"
     temporary = Path(tempfile.gettempdir()) / f"jittor-pranet-{os.getuid()}"
-    for folder in (Path.home() / ".cache" / "jittor-pranet", temporary):
-        if " " not in str(folder) and _is_writable(folder):
+    for folder in (home, temporary):
+        if " " not in str(folder) and _is_ours(folder):
             return folder
-    raise UserError(f"neither {Path.home()}/.cache nor {temporary} can be written; set {CACHE_VARIABLE} to a "
-                    "writable folder without spaces")
+    raise UserError(f"neither {home} nor {temporary} can be written; set {CACHE_VARIABLE} to one that can")
 
 
-def _is_writable(folder: Path) -> bool:
-    """Whether files can be made there, and by nobody else's will: a stranger's folder in /tmp is refused."""
+def _is_ours(folder: Path) -> bool:
+    """Whether we can write there and nobody else owns it: compiled code is loaded from it."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=folder):
@@ -175,24 +199,25 @@ def _is_writable(folder: Path) -> bool:
 # ----------------------------------------------------------------------------------------------- environment
 
 
-def _environment(device: str, cache: Path) -> dict[str, str]:
+def _settings(device: str, cache: Path) -> dict[str, str]:
     """Jittor's settings, all of them read at import."""
-    settings = {
+    return {
         "cache_name": f"pranet-{device}",  # a CPU core in the same cache would shadow a CUDA build
         "nvcc_path": str(cuda.find().nvcc) if device == "cuda" else "",
+        "cc_path": str(shutil.which("g++")),
         "python_config_path": str(_python_config(cache)),
         # Downloads, and parts that nothing here uses.
-        "use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "use_mpi": "0", "use_acl": "0",
-        "gdb_path": "", "log_silent": os.environ.get("log_silent", "1"),
-        "use_parallel_op_compiler": os.environ.get("use_parallel_op_compiler", "0"),
+        "use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "use_mpi": "0", "gdb_path": "",
+        # Compiling kernels in threads can crash on a cold cache.
+        "use_parallel_op_compiler": "0",
+        "log_silent": "1",
     }
-    return settings
 
 
 @contextlib.contextmanager
-def _replaced_environment(settings: dict[str, str], keep: tuple[str, ...]) -> Iterator[None]:
-    """Sets the environment; variables in ``keep`` get their old values back, the others stay."""
-    before = {name: os.environ.pop(name, None) for name in keep}
+def _environment(settings: dict[str, str], restored: tuple[str, ...]) -> Iterator[None]:
+    """Sets environment variables. Those in ``restored`` are put back in the end, the others stay."""
+    before = {name: os.environ.pop(name, None) for name in restored}
     os.environ.update(settings)
     try:
         yield
@@ -204,83 +229,43 @@ def _replaced_environment(settings: dict[str, str], keep: tuple[str, ...]) -> It
 
 
 def _python_config(cache: Path) -> Path:
-    """A python-config for the running interpreter; virtual environments have none for Jittor to find."""
-    folders = {sysconfig.get_path(name) for name in ("include", "platinclude")}
-    includes = shlex.quote(" ".join(f'-I"{folder}"' for folder in sorted(folders)))
+    """A python-config for the running interpreter; virtual environments have none that Jittor would find."""
+    folders = sorted({sysconfig.get_path(name) for name in ("include", "platinclude")})
+    includes = shlex.quote(" ".join(f'-I"{folder}"' for folder in folders))
     suffix = shlex.quote(sysconfig.get_config_var("EXT_SUFFIX"))
-    path = cache / f"python-config-{sys.implementation.cache_tag}-{abs(hash_text(includes)):08x}"
-    script = f'#!/bin/sh\ncase "$1" in\n--includes) echo {includes};;\n--extension-suffix) echo {suffix};;\nesac\n'
-    _write_once(path, script.encode(), 0o700)
+    script = ('#!/bin/sh\ncase "$1" in\n'
+              f"--includes) echo {includes};;\n--extension-suffix) echo {suffix};;\nesac\n").encode()
+    path = cache / f"python-config-{zlib.crc32(script):08x}"
+    if not path.is_file():
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_bytes(script)
+        beside.chmod(0o700)
+        beside.replace(path)
     return path
 
 
-def hash_text(text: str) -> int:
-    import zlib
-
-    return zlib.crc32(text.encode())
-
-
-def _write_once(path: Path, content: bytes, mode: int) -> None:
-    if path.is_file() and path.read_bytes() == content:
-        return
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    beside.chmod(mode)
-    beside.replace(path)
-
-
 def _onednn_prefix() -> Path | None:
-    """The prefix into which pip unpacked the oneDNN wheels: lib/libdnnl.so.2 and include/dnnl.hpp."""
-    for prefix in (sys.prefix, site.getuserbase(), sys.base_prefix):
-        if (Path(prefix) / "lib" / "libdnnl.so.2").exists() and (Path(prefix) / "include" / "dnnl.hpp").exists():
-            return Path(prefix)
+    """The prefix into which pip unpacked the oneDNN wheels."""
+    for prefix in map(Path, (sys.prefix, site.getuserbase(), sys.base_prefix)):
+        if (prefix / "lib" / "libdnnl.so.2").exists() and (prefix / "include" / "dnnl.hpp").exists():
+            return prefix
     return None
 
 
-def _link_onednn(cache: Path) -> None:
-    """Puts oneDNN where Jittor would download it to. Links, made anew each time: an environment can move."""
-    prefix = _onednn_prefix()
-    home = cache / ".cache" / "jittor" / "mkl" / "dnnl_lnx_2.2.0_cpu_gomp"
+def onednn_home() -> Path:
+    """The folder with oneDNN's include/ and lib/, where Jittor would download it to."""
+    return cache_folder() / ".cache" / "jittor" / "mkl" / "dnnl_lnx_2.2.0_cpu_gomp"
+
+
+def _link_onednn() -> None:
+    """Links oneDNN into `onednn_home`; anew each time, since an environment can move."""
+    prefix, home = _onednn_prefix(), onednn_home()
     (home / "lib").mkdir(parents=True, exist_ok=True)
-    links = {home / "include": prefix / "include",
-             home / "lib" / "libmkldnn.so": prefix / "lib" / "libdnnl.so.2",
-             home / "lib" / "libdnnl.so.2": prefix / "lib" / "libdnnl.so.2"}
-    for link, target in links.items():
+    library = prefix / "lib" / "libdnnl.so.2"
+    links = {"include": prefix / "include", "lib/libmkldnn.so": library, "lib/libdnnl.so.2": library}
+    for name, target in links.items():
+        link = home / name
         if not (link.is_symlink() and Path(os.readlink(link)) == target):
             beside = link.with_name(f".{link.name}.{os.getpid()}")
             beside.symlink_to(target)
             beside.replace(link)
-
-
-# ----------------------------------------------------------------------------------------------- compilation
-
-
-@contextlib.contextmanager
-def _compiling_once(cache: Path) -> Iterator[None]:
-    """One process at a time imports Jittor; shows the progress of the first import, which builds its core."""
-    with open(cache / "import.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("another process is starting Jittor; waiting for it", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        done = threading.Event()
-        watcher = threading.Thread(target=_show_core_build, args=(cache, done), daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            done.set()
-            watcher.join()
-
-
-def _show_core_build(cache: Path, done: threading.Event) -> None:
-    start = time.time()
-    if done.wait(5.0):  # a built core is imported in two seconds
-        return
-    print("building Jittor's core: once per machine and environment, about three minutes", file=sys.stderr)
-    with Progress(CORE_OBJECTS, "core", "file") as progress:
-        while not done.wait(1.0):
-            built = sum(path.stat().st_mtime >= start - 60 for path in cache.rglob("obj_files/*.o"))
-            if built > progress.done:
-                progress.step(min(built, CORE_OBJECTS) - progress.done)

@@ -32,30 +32,32 @@ class Cuda:
 
 @lru_cache(maxsize=1)
 def find() -> Cuda:
-    """The driver's devices and the first nvcc of $nvcc_path, $CUDA_HOME, PATH, /usr/local/cuda."""
+    """The driver's devices and the first nvcc of $CUDA_HOME, $CUDA_PATH, PATH, /usr/local/cuda."""
     missing = []
     devices, reason = _count_devices()
     if reason:
         missing.append(reason)
     nvcc = _find_nvcc()
     if nvcc is None:
-        return Cuda(None, (), devices, (*missing, "no nvcc on PATH, in CUDA_HOME or /usr/local/cuda: install a "
-                                                  "CUDA toolkit and set CUDA_HOME to its folder"))
+        missing.append("no nvcc on PATH, in CUDA_HOME or /usr/local/cuda: install a CUDA toolkit and set "
+                       "CUDA_HOME to its folder")
+        return Cuda(None, (), devices, tuple(missing))
     version = _nvcc_version(nvcc)
     if version[:2] > NEWEST_CUDA:
         found = ".".join(map(str, version))
-        missing.append(f"{nvcc} is CUDA {found}, newer than Jittor 1.3.11 knows (up to "
-                       f"{NEWEST_CUDA[0]}.{NEWEST_CUDA[1]}): set CUDA_HOME to an older toolkit")
+        newest = ".".join(map(str, NEWEST_CUDA))
+        missing.append(f"{nvcc} is CUDA {found}, newer than Jittor 1.3.11 knows (up to {newest}): set "
+                       "CUDA_HOME to an older toolkit")
     home = nvcc.parent.parent
     absent = [f"lib{name}.so" for name in LIBRARIES if not (home / "lib64" / f"lib{name}.so").exists()]
     if absent:
-        missing.append(f"{home}/lib64 lacks {' '.join(absent)}: install the whole toolkit and cuDNN there, or set "
-                       "CUDA_HOME to a folder that has them")
+        missing.append(f"{home}/lib64 lacks {' '.join(absent)}: install the whole toolkit and cuDNN there, "
+                       "or set CUDA_HOME to a folder that has them")
     return Cuda(nvcc, version, devices, tuple(missing))
 
 
 def _count_devices() -> tuple[int, str]:
-    """(number of devices, reason why there are none). Without a driver Jittor's CUDA core aborts the process."""
+    """(number of devices, why there are none). Without a driver Jittor's CUDA core aborts the process."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -64,13 +66,13 @@ def _count_devices() -> tuple[int, str]:
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if status:
         return 0, f"the NVIDIA driver answers error {status}: look at nvidia-smi"
-    return count.value, "" if count.value else "the NVIDIA driver shows no device: look at CUDA_VISIBLE_DEVICES"
+    reason = "" if count.value else "the NVIDIA driver shows no device: look at CUDA_VISIBLE_DEVICES"
+    return count.value, reason
 
 
 def _find_nvcc() -> Path | None:
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    candidates = [os.environ.get("nvcc_path"), *(f"{home}/bin/nvcc" for home in homes), shutil.which("nvcc"),
-                  "/usr/local/cuda/bin/nvcc"]
+    candidates = [*(f"{home}/bin/nvcc" for home in homes), shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc"]
     for candidate in candidates:
         if candidate and os.access(candidate, os.X_OK):
             return Path(candidate).resolve()
@@ -79,7 +81,7 @@ def _find_nvcc() -> Path | None:
 
 def _nvcc_version(nvcc: Path) -> tuple[int, ...]:
     try:
-        output = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+        output = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ()
     found = re.search(r"V(\d+)\.(\d+)\.(\d+)", output)

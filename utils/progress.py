@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Iterable, Iterator, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -19,7 +20,8 @@ class Progress:
         self.total, self.title, self.unit = total, title, unit
         self.done, self.note = 0, ""
         self.start = self.last_line = time.monotonic()
-        self.bar = tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True) if sys.stderr.isatty() else None
+        on_terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True) if on_terminal else None
 
     def step(self, count: int = 1, note: str = "") -> None:
         self.done, self.note = self.done + count, note

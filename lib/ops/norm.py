@@ -48,8 +48,8 @@ class _Normalise(jt.Function):
         grad_bias = grad_y.float64().sum(self.weight_axes).float32()
         grad_normal = grad_y * weight.broadcast(x.shape, self.weight_axes)
         mean_grad = (grad_normal.float64().sum(self.axes, keepdims=True) / self.count).float32()
-        mean_projection = ((grad_normal * normal).float64().sum(self.axes, keepdims=True) / self.count).float32()
-        grad_x = (grad_normal - mean_grad - normal * mean_projection) * scale
+        projection = ((grad_normal * normal).float64().sum(self.axes, keepdims=True) / self.count).float32()
+        grad_x = (grad_normal - mean_grad - normal * projection) * scale
         return grad_x, grad_weight, grad_bias, None, None
 
 

@@ -1,0 +1,153 @@
+"""Writes the maps of a trained network for test sets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from jittor_pranet.options import whole
+from lib.catalog import NETWORKS, check_size, find_network
+from utils import backend
+from utils.checkpoint import load_weights, read_info, read_weights
+from utils.dataset import WORKERS, TestImages, find_test_sets, image_batches
+from utils.errors import UserError
+from utils.image_io import read_rgb, write_map
+from utils.interruption import Interruption
+from utils.overlay import overlay
+from utils.progress import Progress
+
+OVERLAYS, EVALUATION = "overlays", "evaluation"  # folders beside those of the sets
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    required = argparse.SUPPRESS  # keeps "(default: None)" out of the help
+    parser.add_argument("--model_type", default=None, metavar="NAME",
+                        help=f"one of {', '.join(NETWORKS)}; left out, what the weights say of themselves")
+    parser.add_argument("--weights", required=True, metavar="FILE", default=required,
+                        help=".npz of this program, or the .pth or .pkl of another")
+    parser.add_argument("--test_path", required=True, metavar="DIR", default=required,
+                        help="folder with one folder per test set, each with images/")
+    parser.add_argument("--save_path", required=True, metavar="DIR", default=required,
+                        help="maps go to SAVE_PATH/<set>/<image>.png")
+    parser.add_argument("--datasets", nargs="+", default=None, metavar="SET",
+                        help="test sets to take; all that are there if left out")
+    parser.add_argument("--testsize", type=int, default=352, help="side the images are resized to, in pixels")
+    parser.add_argument("--bs", type=whole(1), default=1,
+                        help="images in a batch; the maps do not depend on it")
+    parser.add_argument("--no_minmax", action="store_true",
+                        help="write the probability; the published maps are stretched to 0..255 per image")
+    parser.add_argument("--threshold", type=fraction, default=None, metavar="T",
+                        help="write 255 where the map is above T (0..1) and 0 elsewhere")
+    parser.add_argument("--overlays", action="store_true",
+                        help=f"write the images with the map's contour to SAVE_PATH/{OVERLAYS} too")
+    parser.add_argument("--evaluate", action="store_true",
+                        help="measure the maps against the masks of the test sets afterwards")
+    parser.add_argument("--workers", type=whole(1), default=WORKERS, help="threads that read images ahead")
+    backend.add_device_argument(parser)
+
+
+def fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    check_size(args.testsize)
+    weights = read_weights(args.weights)
+    model_type = args.model_type or read_info(args.weights).get("model_type")
+    if model_type is None:
+        raise UserError(f"{args.weights}: does not say which network it is of; give --model_type")
+    find_network(model_type)
+    sets = {name: TestImages(folder, args.testsize)
+            for name, folder in find_test_sets(args.test_path, args.datasets).items()}
+    device = backend.prepare(args.device)
+    model = load_model(model_type, weights, args.weights)
+    total = sum(map(len, sets.values()))
+    print(f"{model_type}: {total} images of {', '.join(sets)} on {device}")
+    with Interruption() as interruption, Progress(total, "testing", "image") as progress:
+        for name, images in sets.items():
+            for stem, values in set_maps(model, images, args, first=progress.done == 0):
+                write_results(Path(args.save_path), name, stem, images, values, args.overlays)
+                progress.step(note=name)
+                if interruption.signal:
+                    print(f"stopped after {progress.done} of {total} images; run again to complete")
+                    return interruption.exit_code
+    print(f"maps: {Path(args.save_path).resolve()}")
+    if args.overlays:
+        print(f"overlays: {Path(args.save_path).resolve() / OVERLAYS}")
+    return evaluate(args, sets) if args.evaluate else 0
+
+
+def evaluate(args: argparse.Namespace, sets: dict[str, TestImages]) -> int:
+    """Runs the program `evaluate` on what was written; a process of its own, since this one holds Jittor."""
+    measured = [name for name in sets if (Path(args.test_path) / name / "masks").is_dir()]
+    if len(measured) < len(sets):
+        print(f"not measured, having no masks: {', '.join(name for name in sets if name not in measured)}")
+    if not measured:
+        return 0
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-m", "jittor_pranet", "evaluate", "--pred_root", args.save_path,
+               "--gt_root", args.test_path, "--datasets", *measured,
+               "--result_path", str(Path(args.save_path) / EVALUATION)]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}).returncode
+
+
+def load_model(model_type: str, weights: dict[str, np.ndarray], origin: str):
+    """The network in testing mode. Names of no use to it are listed; anything missing is an error."""
+    from lib import build_model
+
+    model = build_model(model_type)
+    # The published files of the V2 networks carry names that their networks lack.
+    known = {name: array for name, array in weights.items() if name in model.state_dict()}
+    others = [name for name in weights if name not in known and not name.endswith("num_batches_tracked")]
+    load_weights(model, known if known else weights, origin)
+    if others:
+        print(f"{origin}: {len(others)} names are not part of {model_type} and are left out: "
+              f"{', '.join(others[:3])}{', ...' if len(others) > 3 else ''}")
+    model.eval()
+    return model
+
+
+def set_maps(model, images: TestImages, args: argparse.Namespace, first: bool):
+    """Yields (stem, uint8 map of the image's own size) for a test set."""
+    for batch, stems, sizes in image_batches(images, args.bs, args.workers):
+        with backend.compiling("first image") if first else nullcontext(), backend.jt.no_grad():
+            logits = model.merge(model(backend.jt.array(batch)))
+            maps = [finish_map(logits[i:i + 1], size, not args.no_minmax) for i, size in enumerate(sizes)]
+        first = False
+        for stem, values in zip(stems, maps):
+            if args.threshold is not None:
+                values = np.where(values > args.threshold, 1.0, 0.0)
+            yield stem, (values * 255).astype(np.uint8)
+
+
+def finish_map(logits, size: tuple[int, int], minmax: bool) -> np.ndarray:
+    """Logits (1,1,h,w) to a map float32 (height, width) in [0,1]: resize, sigmoid, stretch to the full range.
+
+    The extremes are those of the one image; the published Jittor script takes them over the batch.
+    """
+    from lib.ops import resize_bilinear
+
+    values = backend.jt.sigmoid(resize_bilinear(logits, size)).numpy()[0, 0]
+    if minmax:
+        values = (values - values.min()) / (values.max() - values.min() + 1e-8)
+    return values
+
+
+def write_results(folder: Path, name: str, stem: str, images: TestImages, values: np.ndarray,
+                  with_overlay: bool) -> None:
+    write_map(folder / name / f"{stem}.png", values)
+    if with_overlay:
+        picture = overlay(read_rgb(images.files[stem]), values)
+        write_map(folder / OVERLAYS / name / f"{stem}.png", picture)

@@ -1,0 +1,44 @@
+"""What the networks are called and made of, without building any: known before Jittor is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from utils.errors import UserError
+
+SIZE_DIVISOR = 32  # the encoders halve height and width five times
+
+
+@dataclass(frozen=True)
+class Network:
+    """An assembly of encoder and decoder, and the published training's epochs and batch size."""
+
+    encoder: str
+    decoder: str
+    encoder_key: str  # prefix of the encoder's published names
+    epochs: int
+    batch_size: int
+
+
+NETWORKS = {
+    "PraNet-V1": Network("Res2Net50-v1b", "RA", "resnet", epochs=20, batch_size=16),
+    "PVT-PraNet-V1": Network("PVTv2-B2", "RA", "backbone", epochs=20, batch_size=16),
+    "PraNet-V2": Network("Res2Net50-v1b", "DSRA", "backbone", epochs=30, batch_size=8),
+    "PVT-PraNet-V2": Network("PVTv2-B2", "DSRA", "backbone", epochs=30, batch_size=8),
+}
+
+
+def find_network(name: str) -> Network:
+    """Raises UserError, listing the known names, for an unknown one."""
+    if name not in NETWORKS:
+        raise UserError(f"unknown network {name!r}; the known ones are {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def check_size(*sides: int) -> None:
+    """Raises UserError, naming the nearest sizes that would do, unless all sides are multiples of 32."""
+    for side in sides:
+        if side < SIZE_DIVISOR or side % SIZE_DIVISOR:
+            below = max(side // SIZE_DIVISOR, 1) * SIZE_DIVISOR
+            raise UserError(f"image size {side} is not a multiple of {SIZE_DIVISOR}; {below} or "
+                            f"{below + SIZE_DIVISOR} would do")

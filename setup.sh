@@ -1,0 +1,50 @@
+# Sourced by the run_*.sh scripts: defines `prepare REQUIREMENTS`, which sets PYTHON to an interpreter that has them.
+#
+# In this order: $PYTHON, the active virtual environment, .venv beside this file (made where it is missing).
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
+
+fail() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+find_python() {
+    local candidate
+    for candidate in python3.11 python3.12 python3.10 python3.9 python3; do
+        "$candidate" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || continue
+        echo "$candidate"
+        return
+    done
+    fail "no Python 3.9 to 3.12 on PATH, which Jittor needs; install one, or name it in PYTHON"
+}
+
+make_environment() {
+    local base
+    base=$(find_python) || exit 2
+    echo "making $ROOT/.venv with $("$base" --version)"
+    "$base" -m venv "$ROOT/.venv" ||
+        fail "$ROOT/.venv cannot be made; install venv (Debian: apt install python3-venv) or free some room"
+}
+
+prepare() {
+    local requirements="$ROOT/$1" stamp
+    if [ -z "${PYTHON:-}" ]; then
+        if [ -n "${VIRTUAL_ENV:-}" ]; then
+            PYTHON=$VIRTUAL_ENV/bin/python
+        else
+            PYTHON=$ROOT/.venv/bin/python
+            "$PYTHON" -c '' 2>/dev/null || make_environment
+        fi
+    fi
+    # A stamp in the environment saves asking pip each time.
+    stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.jittor-pranet-$1 ||
+        fail "PYTHON=$PYTHON does not run; name a Python 3.9 to 3.12"
+    if ! cat "$ROOT"/requirements*.txt | cmp -s - "$stamp"; then
+        echo "installing $1 with $PYTHON"
+        "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$requirements" ||
+            fail "the packages of $1 could not be installed; see above"
+        cat "$ROOT"/requirements*.txt 2>/dev/null >"$stamp" || true
+    fi
+}

@@ -1,0 +1,86 @@
+"""Shows what Jittor compiles, which it does the first time on a machine and for minutes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from utils.progress import Progress
+
+CORE_OBJECTS = 150  # object files of Jittor 1.3.11's core, to within a few: for the progress bar only
+QUIET_S, INTERVAL_S = 5.0, 15.0  # what is compiled already takes less than the first
+
+
+@contextlib.contextmanager
+def building_core(cache: Path) -> Iterator[None]:
+    """Lets one process at a time import Jittor, and shows the first import's progress."""
+    with open(cache / "import.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another process is starting Jittor; waiting for it", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        done = threading.Event()
+        watcher = threading.Thread(target=_show_core, args=(cache, done), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+
+def _show_core(cache: Path, done: threading.Event) -> None:
+    start = time.time() - QUIET_S
+    if done.wait(QUIET_S):
+        return
+    print("compiling Jittor's core, once per machine and environment: about three minutes", file=sys.stderr)
+    with Progress(CORE_OBJECTS, "core", "file") as progress:
+        while not done.wait(1.0):
+            built = sum(path.stat().st_mtime >= start for path in cache.rglob("obj_files/*.o"))
+            progress.step(min(built, CORE_OBJECTS) - progress.done)
+
+
+@contextlib.contextmanager
+def watching_kernels(what: str, folder: Path) -> Iterator[None]:
+    """Says now and then how many kernels the block has compiled into ``folder``.
+
+    Jittor compiles while it holds the interpreter, so another process has to watch.
+    """
+    command = [sys.executable, "-m", "utils.compilation", what, str(folder)]
+    root = Path(__file__).resolve().parent.parent
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)})
+    try:
+        yield
+    finally:
+        watcher.communicate()
+
+
+def _show_kernels(what: str, folder: Path) -> None:
+    """Until the standard input closes."""
+    def count() -> int:
+        return sum(1 for _ in folder.glob("*.so"))
+
+    start, before, said, wait = time.monotonic(), count(), 0, QUIET_S
+    while not select.select([sys.stdin], [], [], wait)[0]:
+        compiled, wait = count() - before, INTERVAL_S
+        if compiled and not said:
+            print(f"{what}: compiling its kernels, once per machine and environment: one to three minutes",
+                  file=sys.stderr, flush=True)
+        if compiled > said:
+            said = compiled
+            print(f"{what}: {compiled} kernels compiled in {time.monotonic() - start:.0f} s", file=sys.stderr,
+                  flush=True)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):  # the terminal interrupts the whole group; the parent speaks
+        _show_kernels(sys.argv[1], Path(sys.argv[2]))

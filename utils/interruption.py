@@ -1,0 +1,36 @@
+"""Ctrl-C and a scheduler's SIGTERM, taken between two steps of long work instead of in the middle of one."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+
+class Interruption:
+    """While the block runs, the first signal is only noted; a second one ends the program at once.
+
+    Jittor leaves by itself on Ctrl-C unless somebody else has taken the signal.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Interruption:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _) -> None:
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL)
+        print(f"\n{signal.Signals(number).name}: finishing the step; again to leave at once", file=sys.stderr)
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell reports of a program that the signal ended."""
+        return 128 + self.signal if self.signal else 0
