@@ -729,6 +729,17 @@ def nested(opcodes, times=200):
 @pytest.mark.parametrize("opcodes", [
     b"q\x01}h\x01Ns",
     b"q\x01cnumpy\ndtype\nh\x01\x85R",
+    b"q\x01cnumpy.core.multiarray\nscalar\nh\x01h\x01\x86R",
+    b"q\x01cnumpy.core.multiarray\n_reconstruct\n)NN\x87R(K\x01h\x01h\x01h\x01h\x01tb",
+    b"q\x01cnumpy.core.multiarray\n_reconstruct\nh\x01NN\x87R(K\x01)cnumpy\ndtype\n" + text("f4")
+    + b"\x85Rh\x01h\x01tb",
+    b"q\x01cnumpy\ndtype\n" + text("f4") + b"\x85R(K\x03h\x01h\x01h\x01h\x01tb",
+    b"q\x01(h\x01h\x01h\x01h\x01h\x01tQ",
+    b"q\x01ctorch._utils\n_rebuild_tensor\n(h\x01h\x01h\x01h\x01tR",
+    b"q\x01ctorch._utils\n_rebuild_parameter\n(h\x01h\x01h\x01tRb",
+    b"q\x01h\x01h\x01b",
+    b"q\x01h\x01\x93",
+    b"q\x01c_codecs\nencode\nh\x01h\x01\x86R",
     b"q\x01(" + text("storage") + b"h\x01" + text("0") + text("cpu") + b"K\x06tQ",
     b"q\x01(" + text("storage") + b"ctorch\nFloatStorage\nh\x01" + text("cpu") + b"K\x06tQ",
     b"q\x01}" + text("a") + b"h\x01s",

@@ -28,7 +28,9 @@ def dense(raw: bytes, dtype: np.dtype, shape: tuple[int, ...], fortran: bool) ->
     Raises:
         ValueError: the three do not belong together, or the type is not of plain numbers.
     """
-    if not isinstance(dtype, np.dtype) or dtype.newbyteorder("<").str[1:] not in ELEMENT_TYPES:
+    if not isinstance(dtype, np.dtype):
+        raise ValueError("holds an array without a type")
+    if dtype.str[1:] not in ELEMENT_TYPES:
         raise ValueError(f"holds an array of {dtype}, not of plain numbers")
     if dtype.str[0] == ">":
         raise ValueError("holds big-endian numbers, little-endian ones are expected")
@@ -327,6 +329,8 @@ class _Machine:
 
     def do_stack_global(self, _):
         name, module = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise ValueError("asks for something without a name")
         self.do_global(f"{module[:100]} {name[:100]}")
 
     def do_reduce(self, _):
