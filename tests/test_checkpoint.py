@@ -311,9 +311,9 @@ def test_strict_names_all_that_does_not_fit_and_loads_nothing():
     with pytest.raises(UserError) as caught:
         load_weights(model, weights)
     assert str(caught.value) == (
-        "the given weights: does not fit the model (1 missing: lost; 6 unexpected: odd0, odd1, odd2, odd3, "
-        "...; 1 of another shape: fc.bias (2,) instead of (3,)); give weights that were saved from the same "
-        "network"
+        "the given weights: does not fit the model; give weights that were saved from the same network "
+        "(1 missing: lost; 6 unexpected: odd0, odd1, odd2, ...; "
+        "1 of another shape: fc.bias (2,) instead of (3,))"
     )
     assert_same(model.arrays, before)
 
@@ -371,7 +371,7 @@ def test_encoder_passes_over_the_classifier():
 ])
 def test_weights_of_another_network_are_recognised(found, wanted, names, model_names):
     model = Model({name: np.zeros(1) for name in model_names})
-    with pytest.raises(UserError, match=f"weights have the names of {found}, the model is {wanted}: choose"):
+    with pytest.raises(UserError, match=f"weights are those of {found}, the model is {wanted}: choose"):
         load_weights(model, {name: np.zeros(1) for name in names})
 
 

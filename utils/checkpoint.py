@@ -51,7 +51,7 @@ class Mismatch:
         return "; ".join(f"{len(names)} {kind}: {_first_few(names)}" for kind, names in kinds if names)
 
 
-def _first_few(names: tuple | list, few: int = 4) -> str:
+def _first_few(names: tuple | list, few: int = 3) -> str:
     return ", ".join(names[:few]) + (", ..." if len(names) > few else "")
 
 
@@ -93,7 +93,7 @@ def _load(model, weights: Mapping[str, np.ndarray], origin: str, strict: bool) -
     variables = model.state_dict()
     mismatch = _compare(weights, variables, tuple(getattr(model, "optional_keys", ())))
     if strict and mismatch:
-        raise UserError(f"{origin}: does not fit the model ({mismatch}); {_advice(weights, variables)}")
+        raise UserError(f"{origin}: does not fit the model; {_advice(weights, variables)} ({mismatch})")
     fitting = {
         name: array.astype(str(variables[name].dtype)).reshape(tuple(variables[name].shape))
         for name, array in weights.items()
@@ -133,7 +133,7 @@ def _advice(weights: Mapping, variables: Mapping) -> str:
     found, wanted = _resembled(weights), _resembled(variables)
     if found is None or found == wanted:
         return "give weights that were saved from the same network"
-    return f"the weights have the names of {found}, the model is {wanted or 'another'}: choose one to match"
+    return f"the weights are those of {found}, the model is {wanted or 'another'}: choose one to match"
 
 
 def save_weights(model, path: str | os.PathLike, info: dict | None = None) -> None:
