@@ -1,20 +1,31 @@
-"""Pictures of a map on its image."""
+"""A map drawn over its image, to judge by eye."""
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
-from scipy import ndimage
+from scipy.ndimage import binary_dilation, binary_erosion
 
-MAP_COLOUR = (0, 255, 0)
+MAP_COLOUR = (0, 255, 255)  # cyan and yellow stand out from mucosa, for colour-blind eyes too
+MASK_COLOUR = (255, 255, 0)
 
 
-def overlay(image: Image.Image, values: np.ndarray) -> np.ndarray:
-    """The RGB image with the contour, two pixels wide, of where a uint8 (H,W) map is above mid-grey.
+def overlay(image: np.ndarray, found: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Outlines of the map ``found`` (cyan) and of the mask (yellow, below) on an image: uint8 (H, W, 3).
 
-    Returns uint8 (H,W,3).
+    Args:
+        image: uint8 (H, W, 3).
+        found, mask: uint8 (H, W); 128 and more is polyp.
     """
-    picture = np.array(image)
-    found = values > 127
-    picture[found & ~ndimage.binary_erosion(found, iterations=2)] = MAP_COLOUR
+    picture = image.copy()
+    if mask is not None:
+        picture[_outline(mask >= 128)] = MASK_COLOUR
+    picture[_outline(found >= 128)] = MAP_COLOUR
     return picture
+
+
+def _outline(region: np.ndarray) -> np.ndarray:
+    """The pixels on both sides of the region's edge, a line of about 1/150 of the picture's height."""
+    reach = max(1, len(region) // 300)
+    # What lies beyond the picture counts as region: a polyp cut by the border has no edge there.
+    inside = binary_erosion(region, iterations=reach, border_value=1)
+    return binary_dilation(region, iterations=reach) & ~inside
