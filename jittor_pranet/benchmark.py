@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import functools
 import pstats
 import time
 from collections.abc import Callable
@@ -55,13 +56,9 @@ def profile(work: Callable[[], object], most: int = 8) -> list[tuple[str, float]
 def evaluate(args: argparse.Namespace) -> None:
     """The measures of maps and masks in files, against a plain loop over thresholds on some of them."""
     from tests.metrics_oracle import measure
-    from utils.evaluation import MapPair, measure_all, measure_files
-    from utils.image_io import read_levels
-    from utils.metrics import binary_mask
+    from utils.evaluation import measure_all, measure_files, read_pair
 
-    def read(pair: MapPair) -> tuple:
-        return read_levels(pair.map), binary_mask(read_levels(pair.mask), "mid")
-
+    read = functools.partial(read_pair, mask_rule="mid")
     pairs = _pairs(args)
     some = pairs[::max(1, len(pairs) // args.loop_images)][:args.loop_images]
     reading = shortest(args.rounds, lambda: [read(pair) for pair in pairs]) / len(pairs)

@@ -94,7 +94,7 @@ def write_results(folder: Path, scores: list[SetScores], methods: dict[str, Path
         file.write("\n")
     _write_csv(folder / "summary.csv", ["method", "dataset", *set_summary(scores[0])],
                ({"method": entry.method, "dataset": entry.dataset, **set_summary(entry)} for entry in scores))
-    _write_csv(folder / "per_image.csv", ["method", "dataset", "image", *MEASURES, "undefined"],
+    _write_csv(folder / "per_image.csv", ["method", "dataset", "image", *MEASURES, "brightest", "undefined"],
                (row for entry in scores for row in _image_rows(entry)))
     curves = {f"{entry.method}/{entry.dataset}/{name}": curve
               for entry in scores for name, curve in entry.measures.curves().items()}
@@ -122,7 +122,7 @@ def set_summary(entry: SetScores) -> dict[str, float | int]:
 def _image_rows(entry: SetScores) -> Iterable[dict]:
     for pair, figures in zip(entry.pairs, entry.figures):
         yield {"method": entry.method, "dataset": entry.dataset, "image": pair.map.name,
-               **figures.result(), "undefined": " ".join(figures.undefined)}
+               **figures.result(), "brightest": figures.brightest, "undefined": " ".join(figures.undefined)}
 
 
 def _write_csv(path: Path, header: list[str], rows: Iterable[dict]) -> None:

@@ -13,10 +13,10 @@ from PIL import Image
 from scipy import ndimage
 
 from utils.errors import UserError
-from utils.evaluation import MapPair, SetScores
+from utils.evaluation import MapPair, SetScores, read_pair
 from utils.files import write_whole
-from utils.image_io import find_images, read_levels, read_rgb
-from utils.metrics import THRESHOLDS, binary_mask
+from utils.image_io import find_images, read_rgb
+from utils.metrics import THRESHOLDS
 from utils.tables import Table
 
 THUMBNAIL = 320  # pixels of the longer side
@@ -209,8 +209,8 @@ def _key(colour: np.ndarray) -> str:
 
 
 def _thumbnail(pair: MapPair, mask_rule: str, photograph: Path | None, caption: str) -> str:
-    mask = binary_mask(read_levels(pair.mask), mask_rule)
-    levels = Image.fromarray(read_levels(pair.map))
+    levels, mask = read_pair(pair, mask_rule)
+    levels = Image.fromarray(levels)
     levels.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
     try:
         if photograph is None:

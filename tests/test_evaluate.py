@@ -318,8 +318,16 @@ def test_masks_of_0_and_1_are_refused(folders, capsys):
     mask = folders / "gt" / "first" / "masks" / "0.png"
     write(mask, np.asarray(Image.open(mask)) // 255)
     assert evaluate(folders) == 2
-    assert "masks/0.png: holds the levels 0 and 1 only" in capsys.readouterr().err
+    assert "masks/0.png: mask holds the levels 0 and 1 only" in capsys.readouterr().err
     assert evaluate(folders, "--mask_rule", "published") == 0
+
+
+def test_maps_of_0_and_1_are_measured_and_remarked(folders, capsys):
+    for path in (folders / "maps" / "first").iterdir():
+        write(path, np.asarray(Image.open(folders / "gt" / "first" / "masks" / path.name)) // 255)
+    assert evaluate(folders) == 0
+    assert "first, maps: no map has a level above 1, expected 0..255" in capsys.readouterr().err
+    assert {row["brightest"] for row in rows(folders / "out" / "per_image.csv")[:IMAGES]} == {"1"}
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGB", "LA", "RGBA"])

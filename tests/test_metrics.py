@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis.extra import numpy as arrays
+from PIL import Image
 
 from tests import metrics_oracle
 from tests.compare import assert_close
@@ -175,6 +176,7 @@ def test_a_bool_mask_is_taken_as_it_is():
 @pytest.mark.parametrize("levels, mask, complaint", [
     (np.zeros((4, 5)), np.zeros((4, 5), bool), "map has dtype float64, expected uint8"),
     (np.zeros((4, 5), np.uint8), np.zeros((4, 5), int), "mask has dtype int64, expected bool or uint8"),
+    (np.zeros((4, 5), np.uint8), np.eye(4, 5, dtype=np.uint8), "mask holds the levels 0 and 1 only"),
     (np.zeros((4, 5), np.uint8), np.zeros((5, 4), bool), r"map has shape \(4, 5\) and mask \(5, 4\)"),
     (np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5, 3), bool), r"expected the same \(H, W\)"),
     (np.zeros((0, 5), np.uint8), np.zeros((0, 5), bool), "at least one pixel"),
@@ -182,6 +184,14 @@ def test_a_bool_mask_is_taken_as_it_is():
 def test_wrong_arrays_are_refused(levels, mask, complaint):
     with pytest.raises(ValueError, match=complaint):
         Measures().update(levels, mask)
+
+
+def test_images_of_pillow_are_taken():
+    levels, mask = golden_pair(0)
+    direct, by_image = Measures(), Measures()
+    direct.update(levels, mask)
+    by_image.update(Image.fromarray(levels), Image.fromarray(mask))
+    assert by_image.result() == direct.result()
 
 
 def test_no_image_no_figures():

@@ -163,19 +163,25 @@ def measure_all(pairs: list[MapPair], mask_rule: str, workers: int) -> Iterator[
 def measure_files(pair: MapPair, mask_rule: str) -> PairFigures | str:
     """The figures of a pair, or the text of the defect that keeps it from being measured."""
     try:
-        levels, mask = read_levels(pair.map), read_levels(pair.mask)
-        _check_pair(pair, levels, mask, mask_rule)
+        return measure_pair(*read_pair(pair, mask_rule))
     except UserError as error:
         return str(error)
-    return measure_pair(levels, binary_mask(mask, mask_rule))
 
 
-def _check_pair(pair: MapPair, levels: np.ndarray, mask: np.ndarray, mask_rule: str) -> None:
-    if levels.shape != mask.shape:
+def read_pair(pair: MapPair, mask_rule: str) -> tuple[np.ndarray, np.ndarray]:
+    """The levels of a map, (H, W) uint8, and its mask, (H, W) bool.
+
+    Raises:
+        UserError: one of them is not readable as grey levels, or they differ in size.
+    """
+    levels, grey = read_levels(pair.map), read_levels(pair.mask)
+    if levels.shape != grey.shape:
         raise UserError(f"{pair.map}: is {levels.shape[1]}x{levels.shape[0]} pixels, its mask "
-                        f"{mask.shape[1]}x{mask.shape[0]}; resize the map to its mask")
-    if mask.max() == 1 and not binary_mask(mask, mask_rule).any():
-        raise UserError(f"{pair.mask}: holds the levels 0 and 1 only, expected 0..255; multiply it by 255")
+                        f"{grey.shape[1]}x{grey.shape[0]}; resize the map to its mask")
+    try:
+        return levels, binary_mask(grey, mask_rule)
+    except ValueError as error:
+        raise UserError(f"{pair.mask}: {error}; multiply it by 255") from error
 
 
 def _start_worker() -> None:

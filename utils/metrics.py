@@ -44,6 +44,11 @@ MEASURES = ("meanDic", "meanIoU", "wFm", "Sm", "meanEm", "mae", "maxEm", "maxDic
             "meanSen", "maxSen", "meanSpe", "maxSpe")
 """The figures of a set, named as in the published evaluation; all are fractions of 1."""
 
+_KERNEL_REACH = 3  # pixels on each side of the weighted F-measure's 7x7 window
+_KERNEL = np.exp(-np.arange(-_KERNEL_REACH, _KERNEL_REACH + 1) ** 2 / (2 * 5.0 ** 2))
+_KERNEL /= _KERNEL.sum()
+"""(7,) float64: the window, a Gaussian of 5 pixels, is the outer product of this with itself."""
+
 UNDEFINED = {
     "wFm": "empty mask: nothing to weigh, counted as 0",
     "Sm": "mask's centre in the first row or column: a quarter without pixels, left out",
@@ -59,6 +64,7 @@ class PairFigures:
     Attributes:
         curves: (5, 256) float64, the rows named by `CURVES`, the columns by `THRESHOLDS`.
         wFm, Sm, mae: weighted F-measure, S-measure and mean absolute error, fractions of 1.
+        brightest: the map's highest level, 0..255.
         undefined: those keys of `UNDEFINED` that hold for this pair.
     """
 
@@ -66,6 +72,7 @@ class PairFigures:
     wFm: float
     Sm: float
     mae: float
+    brightest: int
     undefined: tuple[str, ...]
 
     def result(self) -> dict[str, float]:
@@ -96,9 +103,9 @@ class Measures:
         A uint8 mask is cut by the mask rule. Returns the pair's own figures.
 
         Raises:
-            ValueError: another dtype or number of axes, different shapes, or no pixel at all.
+            ValueError: another dtype or number of axes, different shapes, no pixel, or a mask of 0 and 1.
         """
-        figures = measure_pair(levels, binary_mask(mask, self.mask_rule))
+        figures = measure_pair(np.asarray(levels), binary_mask(np.asarray(mask), self.mask_rule))
         self.add(figures)
         return figures
 
@@ -128,19 +135,26 @@ class Measures:
 
 
 def binary_mask(mask: np.ndarray, rule: str) -> np.ndarray:
-    """(H, W) bool: a bool mask as it is, a uint8 mask cut by the rule of this name in `MASK_RULES`."""
+    """(H, W) bool: a bool mask as it is, a uint8 mask cut by the rule of this name in `MASK_RULES`.
+
+    Raises:
+        ValueError: another dtype, or levels of 0 and 1 only, which the rule would take for an empty mask.
+    """
     if mask.dtype == bool:
         return mask
     if mask.dtype != np.uint8:
         raise ValueError(f"mask has dtype {mask.dtype}, expected bool or uint8 (0..255)")
-    return mask > MASK_RULES[rule]
+    polyp = mask > MASK_RULES[rule]
+    if not polyp.any() and mask.any() and mask.max() == 1:
+        raise ValueError("mask holds the levels 0 and 1 only, expected bool or levels of 0..255")
+    return polyp
 
 
 def measure_pair(levels: np.ndarray, mask: np.ndarray) -> PairFigures:
     """All figures of one map, uint8 (H, W), against its mask, bool (H, W).
 
     Raises:
-        ValueError: as `Measures.update` says.
+        ValueError: another dtype or number of axes, different shapes, or no pixel.
     """
     _check(levels, mask)
     lit = _bounds((levels != 0) | mask, margin=_KERNEL_REACH)
@@ -155,6 +169,7 @@ def measure_pair(levels: np.ndarray, mask: np.ndarray) -> PairFigures:
         wFm=_weighted_f(crop, crop_mask) if positives else 0.0,
         Sm=_s_measure(table, quarters, mask.shape),
         mae=int(LEVELS @ outside + (255 - LEVELS) @ inside) / (255 * mask.size),
+        brightest=int(np.flatnonzero(outside + inside)[-1]),
         undefined=_undefined(positives, quarters))
 
 
@@ -316,11 +331,6 @@ def _region_likeness(counts: np.ndarray, quarter: _Quarter, shape: tuple[int, in
 
 
 # ---------------------------------------------------------------- weighted F-measure
-
-_KERNEL_REACH = 3  # pixels on each side of the 7x7 window
-_KERNEL = np.exp(-np.arange(-_KERNEL_REACH, _KERNEL_REACH + 1) ** 2 / (2 * 5.0 ** 2))
-_KERNEL /= _KERNEL.sum()
-
 
 def _weighted_f(crop: np.ndarray, crop_mask: np.ndarray) -> float:
     """Weighted F-measure (Margolin 2014) of a map that is black outside the crop.

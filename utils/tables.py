@@ -94,11 +94,13 @@ def scored(entry: SetScores) -> str:
 
 
 def notes(scores: list[SetScores]) -> list[str]:
-    """A line for all that a reader of the figures must know: undefined figures and maps left out."""
+    """A line for all that a reader of the figures must know: undefined figures, odd maps, maps left out."""
     lines = []
     for entry in scores:
         where = f"{entry.dataset}, {entry.method}"
         lines += [f"{where}: {name} is undefined for {count} of {entry.measures.images} images "
                   f"({UNDEFINED[name]})" for name, count in entry.measures.undefined.items() if count]
+        if max(figures.brightest for figures in entry.figures) == 1:
+            lines.append(f"{where}: no map has a level above 1, expected 0..255; multiply 0/1 maps by 255")
         lines += [f"{where}: left out: {defect}" for defect in entry.defects]
     return lines
