@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jittor_pranet.options import whole
 from utils.dataset import WORKERS, read_ahead
 from utils.errors import UserError
 from utils.files import write_whole
@@ -19,24 +20,18 @@ from utils.synthetic import draw_polyp
 # The parts have streams of their own, so that a picture depends on the seed and its number alone.
 PARTS = (("train", "TrainDataset"), ("test", "TestDataset/Synthetic"))
 OURS = re.compile(r"synthetic_(train|test)_\d{4,}\.(jpg|png)")
-SMALLEST_SIZE = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", default=argparse.SUPPRESS,
                         help="folder for TrainDataset and TestDataset")
-    parser.add_argument("--train", type=int, default=64, metavar="N", help="number of training pictures")
-    parser.add_argument("--test", type=int, default=16, metavar="N", help="number of test pictures")
-    parser.add_argument("--size", type=int, default=352, help="height of the pictures in pixels")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws another set")
+    parser.add_argument("--train", type=whole(1), default=64, metavar="N", help="number of training pictures")
+    parser.add_argument("--test", type=whole(1), default=16, metavar="N", help="number of test pictures")
+    parser.add_argument("--size", type=whole(64), default=352, help="height of the pictures in pixels")
+    parser.add_argument("--seed", type=whole(0), default=0, help="another seed draws another set")
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.size < SMALLEST_SIZE:
-        raise UserError(f"--size {args.size}: expected at least {SMALLEST_SIZE} pixels")
-    if min(args.train, args.test) < 1 or args.seed < 0:
-        raise UserError(f"--train {args.train} --test {args.test} --seed {args.seed}: expected at least one "
-                        "picture each and a seed of 0 or more")
     out = Path(args.out)
     earlier = [path for _, folder in PARTS for path in _ours(out / folder)]
     jobs = [(part, out / folder, index) for part, folder in PARTS for index in range(getattr(args, part))]

@@ -71,8 +71,10 @@ def test_never_mixes_with_the_files_of_others(tmp_path, capsys, folder):
 
 @pytest.mark.parametrize("options", [["--size", "8"], ["--train", "0"], ["--test", "-1"], ["--seed", "-1"]])
 def test_impossible_numbers_are_refused(tmp_path, capsys, options):
-    assert main(["demo", "--out", str(tmp_path / "set"), *options]) == 2
-    assert " ".join(options) in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--out", str(tmp_path / "set"), *options])
+    assert ended.value.code == 2
+    assert f"argument {options[0]}: {options[1]} is too small" in capsys.readouterr().err
     assert not (tmp_path / "set").exists()
 
 
