@@ -10,18 +10,16 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from utils.errors import UserError
 from utils.evaluation import MapPair, SetScores, read_pair
 from utils.files import write_whole
 from utils.image_io import find_images, read_rgb
 from utils.metrics import THRESHOLDS
+from utils.overlay import MAP_COLOUR, MASK_COLOUR, overlay
 from utils.tables import Table
 
 THUMBNAIL = 320  # pixels of the longer side
-MAP_TINT = np.array([0, 150, 255])  # blue and yellow stand out from mucosa, for the colour-blind too
-MASK_LINE = np.array([255, 230, 0])
 METHOD_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 CHARTS = {"Dic": "Dice", "IoU": "IoU", "Em": "E-measure"}
 HISTOGRAM_BINS = 20
@@ -196,7 +194,7 @@ def _gallery(entry: SetScores, images: Path, thumbnails: int) -> str:
             listed.append(html.escape(caption))
     parts = [f"<h3>{html.escape(entry.method)}: images by Dice (times 100), worst first</h3>"]
     if drawn:
-        parts.append(f"<p class=quiet>{_key(MAP_TINT)}map{remark}{_key(MASK_LINE)}outline of the mask</p>"
+        parts.append(f"<p class=quiet>{_key(MAP_COLOUR)}map{remark}{_key(MASK_COLOUR)}mask</p>"
                      f"<div class=gallery>{''.join(drawn)}</div>")
     if listed:
         parts.append(f"<details><summary>{len(listed)} more images</summary>"
@@ -204,8 +202,8 @@ def _gallery(entry: SetScores, images: Path, thumbnails: int) -> str:
     return "\n".join(parts)
 
 
-def _key(colour: np.ndarray) -> str:
-    return f"<span class=key style='background:rgb{tuple(colour.tolist())}'></span>"
+def _key(colour: tuple[int, int, int]) -> str:
+    return f"<span class=key style='background:rgb{colour}'></span>"
 
 
 def _thumbnail(pair: MapPair, mask_rule: str, photograph: Path | None, caption: str) -> str:
@@ -220,18 +218,17 @@ def _thumbnail(pair: MapPair, mask_rule: str, photograph: Path | None, caption: 
         picture = Image.new("RGB", levels.size)
         caption += f" ({error})"
     small = Image.fromarray(mask).convert("L").resize(levels.size, Image.Resampling.BILINEAR)
-    drawn = overlay(np.asarray(picture), np.asarray(levels), np.asarray(small) > 127)
+    levels = np.asarray(levels)
+    drawn = overlay(_tint(np.asarray(picture), levels), levels, np.asarray(small))
     file = io.BytesIO()
     Image.fromarray(drawn).save(file, format="JPEG", quality=80)
     data = base64.b64encode(file.getvalue()).decode("ascii")
     caption = html.escape(caption)
-    return (f"<figure><img loading=lazy width={levels.width} height={levels.height} alt='{caption}' "
+    return (f"<figure><img loading=lazy width={small.width} height={small.height} alt='{caption}' "
             f"src='data:image/jpeg;base64,{data}'><figcaption>{caption}</figcaption></figure>")
 
 
-def overlay(picture: np.ndarray, levels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A picture, uint8 (H, W, 3), tinted by a map, uint8 (H, W), with the outline of a mask, bool (H, W)."""
-    opacity = levels[..., None] / 255 * 0.5
-    tinted = (picture * (1 - opacity) + MAP_TINT * opacity).astype(np.uint8)
-    tinted[ndimage.binary_dilation(mask) & ~ndimage.binary_erosion(mask)] = MASK_LINE
-    return tinted
+def _tint(picture: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """The picture, uint8 (H, W, 3), coloured the more the higher the map's level, uint8 (H, W)."""
+    opacity = levels[..., None] / 255 * 0.35
+    return (picture * (1 - opacity) + np.array(MAP_COLOUR) * opacity).astype(np.uint8)

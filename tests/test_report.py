@@ -17,7 +17,7 @@ from PIL import Image
 
 from jittor_pranet import report
 from jittor_pranet.__main__ import main
-from jittor_pranet.report import MAP_TINT, MASK_LINE, overlay
+from utils.overlay import MAP_COLOUR
 from utils.tables import COLUMNS
 
 IMAGES = 6
@@ -120,8 +120,9 @@ def test_a_picture_shows_photograph_map_and_mask(folders):
     shown = decoded(image).astype(int)
     assert shown.shape == (48, 64, 3) == (int(image["height"]), int(image["width"]), 3)
     assert np.abs(shown[5, 5] - (200, 80, 60)).max() < 20
-    assert np.abs(shown[24, 53] - (np.array([200, 80, 60]) + MAP_TINT) / 2).max() < 40
-    assert shown[12:14, 32, 2].max() < 120 < shown[12:14, 32, 1].min()  # the yellow line
+    tint = 0.65 * np.array([200, 80, 60]) + 0.35 * np.array(MAP_COLOUR)
+    assert np.abs(shown[24, 50:54] - tint).max() < 40
+    assert shown[12, 30:34, 2].max() < 130 < shown[12, 30:34, :2].min()  # the mask's yellow line
 
 
 def test_without_photographs_the_maps_are_drawn_on_black(folders):
@@ -135,18 +136,6 @@ def test_without_photographs_the_maps_are_drawn_on_black(folders):
     page = evaluate(folders)
     assert len(page.images) == IMAGES and decoded(page.images[0])[5, 5].max() < 20
     assert "map on black" in (folders / "out" / "report.html").read_text(encoding="utf-8")
-
-
-def test_overlay():
-    picture, levels = np.full((9, 9, 3), 100, np.uint8), np.zeros((9, 9), np.uint8)
-    mask = np.zeros((9, 9), bool)
-    levels[0], mask[3:8, 3:8] = 255, True
-    drawn = overlay(picture, levels, mask)
-    assert drawn.dtype == np.uint8
-    assert (drawn[0] == (100 + MAP_TINT) // 2).all()
-    assert (drawn[1, 1] == 100).all() and (drawn[5, 5] == 100).all()
-    assert (drawn[3, 3:8] == MASK_LINE).all() and (drawn[2, 3:8] == MASK_LINE).all()
-    assert (picture == 100).all()
 
 
 def test_charts_show_every_method_threshold_and_image(folders):
