@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.compare import assert_close
 from utils.dataset import (
     MEAN,
     STD,
@@ -70,6 +71,12 @@ def test_shrinking_averages_by_the_triangle_filter():
     grey = np.float32([(3 * 70 + 140) / 7, (70 * 0 + 3 * 140) / 7]) / np.float32(255)
     for channel, plane in enumerate(normalise(image, 2)):
         np.testing.assert_array_equal(plane, np.tile((grey - MEAN[channel]) / STD[channel], (2, 1)))
+
+
+def test_black_and_white_in_imagenets_units():
+    black, white = (normalise(Image.new("RGB", (3, 3), colour), 1)[:, 0, 0] for colour in ("black", "white"))
+    assert_close(black, [-2.1179039, -2.0357143, -1.8044444], "float32")
+    assert_close(white, [2.2489083, 2.4285714, 2.64], "float32")
 
 
 def test_the_mask_has_soft_edges_between_0_and_1(tmp_path):

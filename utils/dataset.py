@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Callable, TypeVar
@@ -186,9 +185,8 @@ def read_ahead(load: Callable[[Item], Result], items: Iterable[Item], workers: i
 
 def _batches(samples: Iterator[tuple], batch_size: int) -> Iterator[tuple]:
     """Groups samples by ``batch_size``, turned round: one tuple for each member of a sample."""
-    with closing(samples):
-        while batch := list(islice(samples, batch_size)):
-            yield tuple(zip(*batch))
+    while batch := list(islice(samples, batch_size)):
+        yield tuple(zip(*batch))
 
 
 def _square(image: Image.Image, size: int) -> np.ndarray:
