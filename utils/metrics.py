@@ -226,9 +226,11 @@ class _Quarter:
 def _quarters(crop_mask: np.ndarray, shape: tuple[int, int], origin: tuple[int, int]) -> list[_Quarter]:
     """Divides the image at the mask's centre; `origin` is the crop's first row and column in the image."""
     halves = []
-    for at, length, start in zip(np.nonzero(crop_mask), shape, origin):
+    for axis, (length, start) in enumerate(zip(shape, origin)):
+        counts = np.count_nonzero(crop_mask, axis=1 - axis)
+        places = np.arange(start, start + len(counts))
         # The published Python rounds half to even and, unlike the authors' MATLAB, adds no 1 to the centre.
-        centre = int((at.mean() + start).round()) if at.size else length // 2
+        centre = round(int(counts @ places) / int(counts.sum())) if counts.any() else length // 2
         cut = max(centre - start, 0)
         halves.append(((centre, slice(0, cut)), (length - centre, slice(cut, None))))
     return [_Quarter((height, width), (rows, columns))
@@ -351,9 +353,10 @@ def _weighted_f(crop: np.ndarray, crop_mask: np.ndarray) -> float:
     missed = np.minimum(error, smooth)[mask].sum()
 
     # Outside an error weighs more the farther it lies from the mask: from 1 at the edge to 2 far away.
-    rows, columns = np.nonzero((crop != 0) & ~crop_mask)
-    distance = np.hypot(nearest[0][rows, columns] - rows, nearest[1][rows, columns] - columns)
-    false = (crop[rows, columns] / 255 * (2 - np.exp(np.log(0.5) / 5 * distance))).sum()
+    wrong = (crop != 0) & ~crop_mask
+    rows, columns = np.indices(crop.shape, dtype=np.int32, sparse=True)
+    distance = np.sqrt(((nearest[0] - rows) ** 2 + (nearest[1] - columns) ** 2)[wrong])
+    false = (crop[wrong] / 255 * (2 - np.exp(np.log(0.5) / 5 * distance))).sum()
 
     recall = 1 - missed / positives
     precision = (positives - missed) / (positives - missed + false + EPS)
