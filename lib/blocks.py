@@ -50,9 +50,16 @@ class LayerNorm(nn.Module):
 class Conv2d(nn.Conv2d):
     """2-D convolution through `lib.ops.conv2d`; parameters and arguments are Jittor's."""
 
+    def execute(self, x, channels_last: bool = False):
+        geometry = ops.Geometry(self.stride, self.padding, self.dilation, self.groups)
+        return ops.conv2d(x, self.weight, self.bias, geometry, channels_last)
+
+
+class Linear(nn.Linear):
+    """Linear layer through `lib.ops.linear`; parameters and arguments are Jittor's."""
+
     def execute(self, x):
-        return ops.conv2d(x, self.weight, self.bias,
-                          ops.Geometry(self.stride, self.padding, self.dilation, self.groups))
+        return ops.linear(x, self.weight, self.bias)
 
 
 class AveragePool(nn.Module):

@@ -1,4 +1,8 @@
-"""PVTv2-B2 (Wang et al., "PVT v2: Improved Baselines with Pyramid Vision Transformer", CVMJ 2022)."""
+"""PVTv2-B2 (Wang et al., "PVT v2: Improved Baselines with Pyramid Vision Transformer", CVMJ 2022).
+
+Maps are (N,H,W,C) inside: tokens and maps are then the same array, and nothing is transposed between linear
+layers and convolutions.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.blocks import Conv2d, LayerNorm
+from lib import ops
+from lib.blocks import Conv2d, LayerNorm, Linear
 from utils.backend import jt
 
 nn = jt.nn
@@ -28,16 +33,6 @@ STAGES = (Stage(64, 1, 8, 3, 8, 7, 4), Stage(128, 2, 8, 4, 4, 3, 2),
           Stage(320, 5, 4, 6, 2, 3, 2), Stage(512, 8, 4, 3, 1, 3, 2))
 
 
-def _to_map(tokens, height: int, width: int):
-    """(N,height*width,C) to (N,C,height,width)."""
-    return tokens.transpose(0, 2, 1).reshape(tokens.shape[0], tokens.shape[2], height, width)
-
-
-def _to_tokens(x):
-    """(N,C,H,W) to (N,H*W,C)."""
-    return x.reshape(x.shape[0], x.shape[1], -1).transpose(0, 2, 1)
-
-
 class DropPath(nn.Module):
     """Leaves a residual branch out for whole samples with probability ``rate``, while training."""
 
@@ -47,20 +42,19 @@ class DropPath(nn.Module):
     def execute(self, x):
         if self.rate == 0.0 or not self.is_training():
             return x
-        kept = (jt.rand(x.shape[0], 1, 1) >= self.rate).float32()
+        kept = (jt.rand(x.shape[0], 1, 1, 1) >= self.rate).float32()
         return x * (kept / (1.0 - self.rate))
 
 
 class PatchEmbedding(nn.Module):
-    """(N,C,H,W) to tokens (N,h*w,width) of overlapping patches; returns (tokens, h, w)."""
+    """(N,H,W,C) to (N,h,w,width): overlapping patches."""
 
     def __init__(self, inputs: int, stage: Stage):
         self.proj = Conv2d(inputs, stage.width, stage.patch, stride=stage.stride, padding=stage.patch // 2)
         self.norm = LayerNorm(stage.width, eps=1e-5)
 
     def execute(self, x):
-        x = self.proj(x)
-        return self.norm(_to_tokens(x)), x.shape[2], x.shape[3]
+        return self.norm(self.proj(x, channels_last=True))
 
 
 class Attention(nn.Module):
@@ -68,42 +62,40 @@ class Attention(nn.Module):
 
     def __init__(self, stage: Stage):
         self.heads, self.reduction = stage.heads, stage.reduction
-        self.q = nn.Linear(stage.width, stage.width)
-        self.kv = nn.Linear(stage.width, 2 * stage.width)
-        self.proj = nn.Linear(stage.width, stage.width)
+        self.q = Linear(stage.width, stage.width)
+        self.kv = Linear(stage.width, 2 * stage.width)
+        self.proj = Linear(stage.width, stage.width)
         if stage.reduction > 1:
             self.sr = Conv2d(stage.width, stage.width, stage.reduction, stride=stage.reduction)
             self.norm = LayerNorm(stage.width, eps=1e-5)
 
-    def execute(self, x, height: int, width: int):
-        batch, tokens, channels = x.shape
-        depth = channels // self.heads
-        query = self.q(x).reshape(batch, tokens, self.heads, depth).transpose(0, 2, 1, 3)
+    def execute(self, x):
+        batch, height, width, channels = x.shape
+        query = self.q(x).reshape(batch, height * width, channels)
         if self.reduction > 1:
-            x = self.norm(_to_tokens(self.sr(_to_map(x, height, width))))
-        key, value = self.kv(x).reshape(batch, -1, 2, self.heads, depth).transpose(2, 0, 3, 1, 4)
-        scores = nn.softmax(jt.matmul(query * depth ** -0.5, key.transpose(0, 1, 3, 2)), dim=-1)
-        mixed = jt.matmul(scores, value).transpose(0, 2, 1, 3).reshape(batch, tokens, channels)
-        return self.proj(mixed)
+            x = self.norm(self.sr(x, channels_last=True))
+        key_value = self.kv(x).reshape(batch, -1, 2 * channels)
+        mixed = ops.attention(query, key_value, self.heads)
+        return self.proj(mixed).reshape(batch, height, width, channels)
 
 
 class DepthwiseConv(nn.Module):
     def __init__(self, channels: int):
         self.dwconv = Conv2d(channels, channels, 3, padding=1, groups=channels)
 
-    def execute(self, x, height: int, width: int):
-        return _to_tokens(self.dwconv(_to_map(x, height, width)))
+    def execute(self, x):
+        return self.dwconv(x, channels_last=True)
 
 
 class Mlp(nn.Module):
     """Two linear layers with a depthwise 3x3 convolution and an exact (erf) GELU between them."""
 
     def __init__(self, width: int, hidden: int):
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.fc1, self.fc2 = Linear(width, hidden), Linear(hidden, width)
         self.dwconv = DepthwiseConv(hidden)
 
-    def execute(self, x, height: int, width: int):
-        return self.fc2(_gelu(self.dwconv(self.fc1(x), height, width)))
+    def execute(self, x):
+        return self.fc2(_gelu(self.dwconv(self.fc1(x))))
 
 
 def _gelu(x):
@@ -117,9 +109,9 @@ class Block(nn.Module):
         self.mlp = Mlp(stage.width, stage.width * stage.mlp_ratio)
         self.drop_path = DropPath(drop_path)
 
-    def execute(self, x, height: int, width: int):
-        x = x + self.drop_path(self.attn(self.norm1(x), height, width))
-        return x + self.drop_path(self.mlp(self.norm2(x), height, width))
+    def execute(self, x):
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class PVTv2B2(nn.Module):
@@ -142,12 +134,13 @@ class PVTv2B2(nn.Module):
 
     def execute(self, x):
         features = []
+        x = x.transpose(0, 2, 3, 1)
         for index in range(1, len(STAGES) + 1):
-            tokens, height, width = getattr(self, f"patch_embed{index}")(x)
+            x = getattr(self, f"patch_embed{index}")(x)
             for block in getattr(self, f"block{index}"):
-                tokens = block(tokens, height, width)
-            x = _to_map(getattr(self, f"norm{index}")(tokens), height, width)
-            features.append(x)
+                x = block(x)
+            x = getattr(self, f"norm{index}")(x)
+            features.append(x.transpose(0, 3, 1, 2))
         return features
 
 

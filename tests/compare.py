@@ -17,6 +17,9 @@ class Tolerance:
 
 TOLERANCES = {
     "metrics": Tolerance(absolute=1e-12),  # measures of maps, fractions of 1
+    "float32": Tolerance(absolute=2e-6, relative=2e-6),  # one float32 operation on values near 1
+    "loss": Tolerance(relative=2e-6),  # sums of some thousand float32 terms
+    "adam": Tolerance(absolute=1e-7, relative=1e-6),  # a few steps of 1e-4 on values near 1
 }
 
 
@@ -31,3 +34,17 @@ def assert_close(actual, expected, kind: str, what: str = "figures") -> None:
         worst = np.unravel_index(np.argmax(np.nan_to_num(difference, nan=np.inf)), wrong.shape)
         raise AssertionError(f"{what}: {np.count_nonzero(wrong)} of {wrong.size} differ by more than "
                              f"{tolerance}; at {worst} {actual[worst]!r}, expected {expected[worst]!r}")
+
+
+# Parity with float64 figures, in units of how far PyTorch's own float32 is from them: (multiple, least bound).
+PARITY = {
+    "forward": (10, 1e-5),
+    "gradient": (5, 1e-4),
+    "first step": (0, 1e-4),
+}
+
+
+def parity_bound(floor: float, kind: str) -> float:
+    """The relative error that is allowed where PyTorch's own float32 has the relative error ``floor``."""
+    multiple, least = PARITY[kind]
+    return max(multiple * floor, least)

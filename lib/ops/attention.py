@@ -1,0 +1,103 @@
+"""Scaled dot-product attention of several heads (Vaswani et al., "Attention Is All You Need", 2017)."""
+
+from __future__ import annotations
+
+from lib.ops.onednn import onednn_code
+from utils.backend import jt
+
+# Queries are (N,T,heads*depth), keys and values (N,S,2*heads*depth). The products read heads, keys and values
+# where they lie, by their strides; nothing is transposed.
+_SETUP = r"""
+    const long n = data["batch"], h = data["heads"], t = data["queries"], s = data["keys"], d = data["depth"];
+    const long c = h * d;
+    const float scale = 1.0 / std::sqrt((double)d);
+    const auto query = strided({n, h, t, d}, {t * c, d, c, 1});
+    const auto key = strided({n, h, s, d}, {s * 2 * c, d, 2 * c, 1});
+    const auto key_turned = strided({n, h, d, s}, {s * 2 * c, d, 1, 2 * c});
+    const auto& value = key;
+    const auto& value_turned = key_turned;
+    const auto scores = strided({n, h, t, s}, {h * t * s, t * s, s, 1});
+    const auto scores_turned = strided({n, h, s, t}, {h * t * s, t * s, 1, s});
+    (void)query, (void)key_turned, (void)value, (void)value_turned, (void)scores_turned, (void)scale;
+"""
+
+# softmax(Q K^T / sqrt(depth)); in0 is Q, in1 keys and values.
+_WEIGHTS = r"""
+    multiply(query, in0_p, key_turned, in1_p, scores, out0_p);
+    #pragma omp parallel for
+    for (long row = 0; row < n * h * t; ++row) {
+        float* p = out0_p + row * s;
+        float most = p[0];
+        for (long i = 1; i < s; ++i) most = std::max(most, p[i]);
+        float sum = 0;
+        for (long i = 0; i < s; ++i) sum += p[i] = std::exp((p[i] - most) * scale);
+        for (long i = 0; i < s; ++i) p[i] /= sum;
+    }
+"""
+
+# in0 is the weights, in1 keys and values.
+_MIX = "multiply(scores, in0_p, value, in1_p + c, query, out0_p);"
+
+# Gradient of the scores, from in0 weights, in1 gradient of the mix, in2 keys and values.
+_GRAD_SCORES = r"""
+    multiply(query, in1_p, value_turned, in2_p + c, scores, out0_p);
+    #pragma omp parallel for
+    for (long row = 0; row < n * h * t; ++row) {
+        const float* p = in0_p + row * s;
+        float* g = out0_p + row * s;
+        float sum = 0;
+        for (long i = 0; i < s; ++i) sum += p[i] * g[i];
+        for (long i = 0; i < s; ++i) g[i] = p[i] * (g[i] - sum) * scale;
+    }
+"""
+
+# in0 is the gradient of the scores, in1 keys and values.
+_GRAD_QUERY = "multiply(scores, in0_p, key, in1_p, query, out0_p);"
+
+# in0 is the gradient of the scores, in1 queries, in2 weights, in3 gradient of the mix.
+_GRAD_KEY_VALUE = r"""
+    multiply(scores_turned, in0_p, query, in1_p, key, out0_p);
+    multiply(scores_turned, in2_p, query, in3_p, value, out0_p + c);
+"""
+
+
+def attention(query, key_value, heads: int):
+    """softmax(Q K^T / sqrt(depth)) V of each head, depth being C / heads.
+
+    query is (N,T,C); key_value is (N,S,2C), keys before values; the result is (N,T,C), all float32.
+    """
+    if jt.flags.use_cuda:
+        return _attention_plain(query, key_value, heads)
+    return _Attention(heads)(query, key_value)
+
+
+def _attention_plain(query, key_value, heads: int):
+    """The formula in Jittor's own operations."""
+    batch, tokens, channels = query.shape
+    depth = channels // heads
+    query = query.reshape(batch, tokens, heads, depth).transpose(0, 2, 1, 3)
+    key, value = key_value.reshape(batch, -1, 2, heads, depth).transpose(2, 0, 3, 1, 4)
+    weights = jt.nn.softmax(jt.matmul(query * depth ** -0.5, key.transpose(0, 1, 3, 2)), dim=-1)
+    return jt.matmul(weights, value).transpose(0, 2, 1, 3).reshape(batch, tokens, channels)
+
+
+class _Attention(jt.Function):
+    def __init__(self, heads: int):
+        self.heads = heads
+
+    def execute(self, query, key_value):
+        batch, tokens, channels = query.shape
+        self.data = {"batch": batch, "heads": self.heads, "queries": tokens, "keys": key_value.shape[1],
+                     "depth": channels // self.heads}
+        weights = self._run([batch, self.heads, tokens, key_value.shape[1]], [query, key_value], _WEIGHTS)
+        self.saved = query, key_value, weights
+        return self._run(query.shape, [weights, key_value], _MIX)
+
+    def grad(self, grad_mix):
+        query, key_value, weights = self.saved
+        grad_scores = self._run(weights.shape, [weights, grad_mix, key_value], _GRAD_SCORES)
+        return (self._run(query.shape, [grad_scores, key_value], _GRAD_QUERY),
+                self._run(key_value.shape, [grad_scores, query, weights, grad_mix], _GRAD_KEY_VALUE))
+
+    def _run(self, shape, inputs: list, source: str):
+        return onednn_code(shape, inputs, _SETUP + source, self.data)

@@ -1,0 +1,53 @@
+"""Networks with drawn weights, and the published figures they are held against."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tests import drawn
+from utils.backend import jt
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def figures(name: str):
+    """The JSON of golden/<name>.json."""
+    return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def arrays(name: str) -> dict[str, np.ndarray]:
+    """The arrays of golden/<name>.npz."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return dict(file)
+
+
+def drawn_network(name: str, num_class: int = 1, seed: int = 0, use_softmax: bool = True):
+    """A network whose every parameter and statistic is drawn from its published name; without DropPath."""
+    from lib import build_model
+    from lib.pvt_v2 import DropPath
+    from utils.checkpoint import load_weights
+
+    model = build_model(name, num_class, use_softmax)
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    load_weights(model, {name: drawn.weights(name, shape, seed) for name, shape in shapes.items()})
+    for module in model.modules():
+        if isinstance(module, DropPath):
+            module.rate = 0.0
+    return model
+
+
+def forward_errors(case: dict, index: int) -> list[tuple[float, float]]:
+    """(our relative error, PyTorch's float32 one) of each map of a case of forward.json."""
+    model = drawn_network(case["model"], case.get("num_class", 1), case["seed"])
+    model.eval()
+    with jt.no_grad():
+        maps = model(jt.array(drawn.images(case["batch"], case["size"], case["seed"], case["channels"])))
+    errors = []
+    for number, (found, floor) in enumerate(zip(maps, case["float32_relative_error"])):
+        expected = arrays("forward")[f"case{index}_map{number}"]
+        found = found.numpy()[..., ::case["stride"], ::case["stride"]]
+        errors.append((float(np.linalg.norm(found - expected) / np.linalg.norm(expected)), floor))
+    return errors

@@ -1,0 +1,126 @@
+"""The four networks against the published figures, and the rules of their interface."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests import drawn
+from tests.compare import assert_close, parity_bound
+from tests.networks import drawn_network, figures, forward_errors
+from utils.errors import UserError
+
+FORWARD = figures("forward")
+
+
+@pytest.mark.parametrize("index", range(len(FORWARD)),
+                         ids=[f"{case['model']}-{case.get('num_class', 1)}" for case in FORWARD])
+def test_maps_equal_the_published_ones(index):
+    for number, (error, floor) in enumerate(forward_errors(FORWARD[index], index)):
+        assert error <= parity_bound(floor, "forward"), f"map {number}: {error:.2e}, PyTorch's own {floor:.2e}"
+
+
+@pytest.mark.parametrize("name", figures("state_dict"))
+def test_names_and_shapes_are_the_published_ones(name):
+    published = {key: tuple(shape) for key, shape in figures("state_dict")[name]
+                 if not key.endswith("num_batches_tracked")}
+    from lib import build_model
+
+    own = {key: tuple(value.shape) for key, value in build_model(name).state_dict().items()}
+    assert own == published
+
+
+def test_one_class_gain_is_the_identity():
+    """The published binary networks: R_f = 2 P_f, whatever the guide, to which no gradient goes."""
+    from lib.reverse_attention import dsra_gain
+    from utils.backend import jt
+
+    fg, guide = jt.array(drawn.images(1, 8, channels=1)), jt.array(drawn.images(1, 4, channels=1))
+    raised = dsra_gain(fg, guide, guide * -3.0)
+    np.testing.assert_array_equal(raised.numpy(), 2 * fg.numpy())
+    np.testing.assert_array_equal(jt.grad(raised.sum(), guide).numpy(), np.zeros((1, 1, 4, 4), np.float32))
+
+
+@pytest.mark.parametrize("use_softmax", [True, False])
+def test_three_class_gain(use_softmax):
+    from lib.reverse_attention import dsra_gain
+    from utils.backend import jt
+
+    fg, guide_fg, guide_bg = (drawn.images(2, 6, seed, channels=3) for seed in range(3))
+    gamma = guide_fg - guide_bg
+    if use_softmax:
+        gamma = np.exp(gamma) / np.exp(gamma).sum(1, keepdims=True)
+    raised = dsra_gain(jt.array(fg), jt.array(guide_fg), jt.array(guide_bg), use_softmax)
+    assert_close(raised.numpy(), fg + fg * gamma, "float32")
+
+
+def test_guide_of_three_classes_takes_a_gradient():
+    from lib.reverse_attention import DualSupervisedReverseAttention
+    from utils.backend import jt
+
+    stage = DualSupervisedReverseAttention(16, 8, 3, 3, 3, num_class=3)
+    guide = jt.array(drawn.images(1, 4, channels=3))
+    fg, bg = stage(jt.array(drawn.images(1, 8, channels=16)), guide, -guide)
+    assert tuple(fg.shape) == tuple(bg.shape) == (1, 3, 8, 8)
+    assert np.abs(jt.grad(fg.sum(), guide).numpy()).max() > 0
+
+
+@pytest.mark.parametrize(("module", "encoder"), [("lib.res2net", "Res2Net50"), ("lib.pvt_v2", "PVTv2B2")])
+def test_encoders_stand_alone(module, encoder):
+    import importlib
+
+    from utils.backend import jt
+
+    network = getattr(importlib.import_module(module), encoder)()
+    network.eval()
+    features = network(jt.array(drawn.images(1, 64)))
+    assert [tuple(f.shape) for f in features] == [(1, c, 64 // s, 64 // s)
+                                                  for c, s in zip(network.channels, (4, 8, 16, 32))]
+
+
+def test_v2_takes_grey_input():
+    from utils.backend import jt
+
+    model = drawn_network("PVT-PraNet-V2")
+    model.eval()
+    grey = jt.array(drawn.images(1, 64, channels=1))
+    colour = jt.nn.relu(model.conv[1](model.conv[0](grey)))
+    for from_grey, from_colour in zip(model(grey), model(colour)):
+        np.testing.assert_array_equal(from_grey.numpy(), from_colour.numpy())
+
+
+@pytest.mark.parametrize(("shape", "message"), [
+    ((1, 3, 100, 64), "96 or 128 would do"), ((1, 3, 64, 16), "32 or 64 would do"),
+    ((1, 2, 64, 64), "C in (1, 3)"), ((3, 64, 64), "expected (N,C,H,W)"),
+])
+def test_wrong_input_says_what_would_do(shape, message):
+    from lib import build_model
+    from utils.backend import jt
+
+    with pytest.raises(UserError) as error:
+        build_model("PraNet-V2")(jt.zeros(shape))
+    assert message in str(error.value)
+
+
+def test_unknown_network_lists_the_known_ones():
+    from lib import NETWORKS, build_model
+
+    with pytest.raises(UserError) as error:
+        build_model("PraNet-V3")
+    assert all(name in str(error.value) for name in NETWORKS)
+    with pytest.raises(UserError, match="V1 networks have 1"):
+        build_model("PraNet-V1", num_class=2)
+
+
+@pytest.mark.parametrize("name", ["PraNet-V2", "PVT-PraNet-V1"])
+def test_maps_do_not_depend_on_the_batch(name):
+    """To the last bit: a written map must not change with --bs."""
+    from utils.backend import jt
+
+    model = drawn_network(name)
+    model.eval()
+    images = drawn.images(3, 96)
+    together = model.merge(model(jt.array(images))).numpy()
+    for index in range(3):
+        alone = model.merge(model(jt.array(images[index:index + 1]))).numpy()
+        np.testing.assert_array_equal(alone[0], together[index])
