@@ -10,20 +10,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from jittor_pranet.options import whole
 from utils.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--what", choices=BENCHMARKS, required=True, help="the part to time")
-    add("--rounds", type=int, default=3, help="how often each timing is taken; the shortest counts")
+    add("--rounds", type=whole(1), default=3, help="how often each timing is taken; the shortest counts")
     add = parser.add_argument_group("--what evaluate").add_argument
     add("--pred_root", type=Path, metavar="DIR", help="folder with a folder of maps per test set")
     add("--gt_root", type=Path, metavar="DIR", help="folder of the test sets: <set>/masks")
     add("--dataset", metavar="SET", help="the set to measure; the first that has maps if left out")
-    add("--loop_images", type=int, default=5, metavar="N", help="images to time the plain loop on")
-    add("--workers", type=int, nargs="+", default=[1, 2], metavar="N", help="numbers of processes to compare")
-    add("--images", type=int, default=1000, metavar="N", help="images that the processes share")
+    add("--loop_images", type=whole(1), default=5, metavar="N", help="images to time the plain loop on")
+    add("--workers", type=whole(1), nargs="+", default=[1, 2], metavar="N",
+        help="numbers of processes to compare")
+    add("--images", type=whole(1), default=1000, metavar="N", help="images that the processes share")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import PIL
 import scipy
 
+from jittor_pranet.options import whole
 from jittor_pranet.report import write_report
 from utils.errors import UserError
 from utils.evaluation import SetScores, evaluate, find_datasets
@@ -32,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the figures; results/evaluation/<methods> if left out")
     add("--mask_rule", choices=MASK_RULES, default="mid",
         help="mask levels that are polyp: above 127, or as in the published code above 0")
-    add("--workers", type=whole, default=0, metavar="N",
+    add("--workers", type=whole(0), default=0, metavar="N",
         help="processes; 0 chooses by the number of images and CPUs")
     add("--compare", action="store_true", help="add the paper's Table 1 and the difference to it")
-    add("--thumbnails", type=whole, default=24, metavar="N",
+    add("--thumbnails", type=whole(0), default=24, metavar="N",
         help="images that the report shows of each set and method, the worst first")
     add("--allow_missing", action="store_true",
         help="leave out maps that are missing, extra, unreadable or of another size, and say so")
@@ -45,8 +46,7 @@ def run(args: argparse.Namespace) -> int:
     methods = name_methods(args.pred_root)
     result_path = args.result_path or Path("results", "evaluation", "+".join(methods))
     datasets = find_datasets(args.gt_root, args.datasets)
-    scores = evaluate(methods, args.gt_root, datasets, args.mask_rule,
-                      args.workers, args.allow_missing)
+    scores = evaluate(methods, args.gt_root, datasets, args.mask_rule, args.workers, args.allow_missing)
 
     tables = [results_table(scores, args.mask_rule)]
     if args.compare:
@@ -60,12 +60,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {remark}", file=sys.stderr)
     print(f"\nwritten to {result_path}: summary.json, summary.csv, per_image.csv, curves.npz, report.html")
     return 0
-
-
-def whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
-    return int(text)
 
 
 def name_methods(roots: list[Path]) -> dict[str, Path]:

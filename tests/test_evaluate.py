@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from PIL import Image
 
 from jittor_pranet.__main__ import main
 from tests import metrics_oracle
-from tests.compare import assert_close
+from tests.compare import TOLERANCES, assert_close
 from utils.evaluation import default_workers, find_datasets
 from utils.metrics import THRESHOLDS
 from utils.tables import PAPER
@@ -209,6 +210,16 @@ def test_comparison_with_the_paper(folders, capsys):
                     round(100 * ours - figure, 2) for ours, figure in zip(own, published)]
             else:
                 assert line[2:] == [f"{figure:.2f}" for figure in published]
+
+
+def test_benchmark_compares_equal_figures(folders, capsys):
+    assert main(["benchmark", "--what", "evaluate", "--pred_root", str(folders / "maps"), "--gt_root",
+                 str(folders / "gt"), "--rounds", "1", "--workers", "1", "2", "--images", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert float(re.search("differ by (.*) at most", printed)[1]) <= TOLERANCES["metrics"].absolute
+    assert "1 worker(s)" in printed and "2 worker(s)" in printed
+    assert main(["benchmark", "--what", "evaluate", "--gt_root", str(folders / "gt")]) == 2
+    assert "needs --pred_root and --gt_root" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- maps with a defect
