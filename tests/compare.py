@@ -18,6 +18,7 @@ class Tolerance:
 TOLERANCES = {
     "metrics": Tolerance(absolute=1e-12),  # measures of maps, fractions of 1
     "float32": Tolerance(absolute=2e-6, relative=2e-6),  # one float32 operation on values near 1
+    "float64": Tolerance(absolute=1e-12, relative=1e-10),  # float64 throughout, in another order
     "loss": Tolerance(relative=2e-6),  # sums of some thousand float32 terms
     "adam": Tolerance(absolute=1e-7, relative=1e-6),  # a few steps of 1e-4 on values near 1
 }
@@ -36,7 +37,7 @@ def assert_close(actual, expected, kind: str, what: str = "figures") -> None:
                              f"{tolerance}; at {worst} {actual[worst]!r}, expected {expected[worst]!r}")
 
 
-# Parity with float64 figures, in units of how far PyTorch's own float32 is from them: (multiple, least bound).
+# Parity with float64 figures, in units of PyTorch's own float32 error: (multiple, least bound).
 PARITY = {
     "forward": (10, 1e-5),
     "gradient": (5, 1e-4),

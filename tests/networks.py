@@ -39,6 +39,38 @@ def drawn_network(name: str, num_class: int = 1, seed: int = 0, use_softmax: boo
     return model
 
 
+def drawn_twin(name: str, num_class: int = 1, seed: int = 0, use_softmax: bool = True):
+    """The same network in PyTorch, in float64 unless changed, with the same weights; without DropPath."""
+    import torch
+
+    from tests.reference_torch import build_torch_model
+
+    twin = build_torch_model(name, num_class, use_softmax).double()
+    twin.load_state_dict({name: torch.from_numpy(drawn.weights(name, tuple(value.shape), seed))
+                          for name, value in twin.state_dict().items() if value.is_floating_point()})
+    for module in twin.modules():
+        if hasattr(module, "rate"):
+            module.rate = 0.0
+    return twin
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def soft_masks(count: int, size: int, seed: int = 0, channels: int = 1) -> np.ndarray:
+    """Drawn masks resized to three quarters and back, bilinear between corners: float64 in [0, 1]."""
+    small = size * 3 // 4
+    through = _corner_weights(small, size) @ _corner_weights(size, small)
+    return through @ drawn.masks(count, size, seed, channels).astype(np.float64) @ through.T
+
+
+def _corner_weights(size: int, to: int) -> np.ndarray:
+    """(to,size): what each new pixel takes of each old one; first and last pixels stay where they are."""
+    position = np.linspace(0, size - 1, to)
+    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(size)))
+
+
 def forward_errors(case: dict, index: int) -> list[tuple[float, float]]:
     """(our relative error, PyTorch's float32 one) of each map of a case of forward.json."""
     model = drawn_network(case["model"], case.get("num_class", 1), case["seed"])
@@ -49,5 +81,5 @@ def forward_errors(case: dict, index: int) -> list[tuple[float, float]]:
     for number, (found, floor) in enumerate(zip(maps, case["float32_relative_error"])):
         expected = arrays("forward")[f"case{index}_map{number}"]
         found = found.numpy()[..., ::case["stride"], ::case["stride"]]
-        errors.append((float(np.linalg.norm(found - expected) / np.linalg.norm(expected)), floor))
+        errors.append((relative_error(found, expected), floor))
     return errors
