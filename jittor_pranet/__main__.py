@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 
+import jittor_pranet
 from utils.errors import UserError
 
 # A program is a module with `add_arguments(parser)` and `run(args) -> exit code`; only the one asked for is
@@ -21,7 +22,7 @@ PROGRAMS = {
 
 
 def build_parser(argv: list[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jittor_pranet", description=__import__("jittor_pranet").__doc__)
+    parser = argparse.ArgumentParser(prog="python -m jittor_pranet", description=jittor_pranet.__doc__)
     programs = parser.add_subparsers(dest="program", metavar="PROGRAM", required=True)
     for name, summary in PROGRAMS.items():
         program = programs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",

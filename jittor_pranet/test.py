@@ -149,5 +149,5 @@ def write_results(folder: Path, name: str, stem: str, images: TestImages, values
                   with_overlay: bool) -> None:
     write_map(folder / name / f"{stem}.png", values)
     if with_overlay:
-        picture = overlay(read_rgb(images.files[stem]), values)
+        picture = overlay(np.asarray(read_rgb(images.files[stem])), values)
         write_map(folder / OVERLAYS / name / f"{stem}.png", picture)

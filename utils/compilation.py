@@ -36,6 +36,8 @@ def building_core(cache: Path) -> Iterator[None]:
         finally:
             done.set()
             watcher.join()
+            # Closing is not enough: Jittor's compiling processes have inherited the open file.
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _show_core(cache: Path, done: threading.Event) -> None:
