@@ -14,10 +14,10 @@ import numpy as np
 from jittor_pranet.options import whole
 from lib.catalog import NETWORKS, check_size, find_network
 from utils import backend
-from utils.checkpoint import load_weights, read_info, read_weights
+from utils.checkpoint import load_weights, read_info
 from utils.dataset import WORKERS, TestImages, find_test_sets, image_batches
 from utils.errors import UserError
-from utils.image_io import read_rgb, write_map
+from utils.image_io import name_some, read_rgb, write_map
 from utils.interruption import Interruption
 from utils.overlay import overlay
 from utils.progress import Progress
@@ -64,7 +64,6 @@ def fraction(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     check_size(args.testsize)
-    weights = read_weights(args.weights)
     model_type = args.model_type or read_info(args.weights).get("model_type")
     if model_type is None:
         raise UserError(f"{args.weights}: does not say which network it is of; give --model_type")
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     sets = {name: TestImages(folder, args.testsize)
             for name, folder in find_test_sets(args.test_path, args.datasets).items()}
     device = backend.prepare(args.device)
-    model = load_model(model_type, weights, args.weights)
+    model = load_model(model_type, args.weights)
     total = sum(map(len, sets.values()))
     print(f"{model_type}: {total} images of {', '.join(sets)} on {device}")
     with Interruption() as interruption, Progress(total, "testing", "image") as progress:
@@ -103,18 +102,15 @@ def evaluate(args: argparse.Namespace, sets: dict[str, TestImages]) -> int:
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}).returncode
 
 
-def load_model(model_type: str, weights: dict[str, np.ndarray], origin: str):
-    """The network in testing mode. Names of no use to it are listed; anything missing is an error."""
+def load_model(model_type: str, weights: str):
+    """The network in testing mode. Raises UserError when a weight is missing or of another shape."""
     from lib import build_model
 
     model = build_model(model_type)
-    # The published files of the V2 networks carry names that their networks lack.
-    known = {name: array for name, array in weights.items() if name in model.state_dict()}
-    others = [name for name in weights if name not in known and not name.endswith("num_batches_tracked")]
-    load_weights(model, known if known else weights, origin)
-    if others:
-        print(f"{origin}: {len(others)} names are not part of {model_type} and are left out: "
-              f"{', '.join(others[:3])}{', ...' if len(others) > 3 else ''}")
+    unexpected = load_weights(model, weights, allow_unexpected=True).unexpected
+    if unexpected:
+        print(f"{weights}: {len(unexpected)} names are not part of {model_type} and are left out: "
+              f"{name_some(list(unexpected))}")
     model.eval()
     return model
 

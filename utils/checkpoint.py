@@ -55,17 +55,21 @@ def _first_few(names: tuple | list, few: int = 3) -> str:
     return ", ".join(names[:few]) + (", ..." if len(names) > few else "")
 
 
-def load_weights(model, source: Source, strict: bool = True) -> Mismatch:
+def load_weights(model, source: Source, strict: bool = True, allow_unexpected: bool = False) -> Mismatch:
     """Sets a model's variables, by the rules at the top of this file; arrays take the type of their variable.
 
+    Args:
+        allow_unexpected: names that the model lacks do not count when ``strict``. The published files of the
+            V2 networks have some.
+
     Returns:
-        What did not fit, which is nothing if ``strict``; what fits is loaded.
+        What did not fit, which is nothing but allowed names if ``strict``; what fits is loaded.
 
     Raises:
         UserError: the file cannot be read, or ``strict`` and something does not fit; the model is untouched.
     """
     weights, origin = _weights_of(source)
-    return _load(model, weights, origin, strict)
+    return _load(model, weights, origin, strict, allow_unexpected)
 
 
 def load_encoder_weights(encoder, source: Source) -> None:
@@ -76,7 +80,7 @@ def load_encoder_weights(encoder, source: Source) -> None:
     """
     weights, origin = _weights_of(source)
     weights = {name: array for name, array in weights.items() if not name.startswith("head.")}
-    _load(encoder, weights, origin, strict=True)
+    _load(encoder, weights, origin, strict=True, allow_unexpected=False)
 
 
 def _weights_of(source: Source) -> tuple[Mapping[str, np.ndarray], str]:
@@ -86,13 +90,14 @@ def _weights_of(source: Source) -> tuple[Mapping[str, np.ndarray], str]:
     return read_weights(source), str(source)
 
 
-def _load(model, weights: Mapping[str, np.ndarray], origin: str, strict: bool) -> Mismatch:
+def _load(model, weights: Mapping[str, np.ndarray], origin: str, strict: bool,
+          allow_unexpected: bool) -> Mismatch:
     weights = {
         name: np.asarray(array) for name, array in weights.items() if not name.endswith("num_batches_tracked")
     }
     variables = model.state_dict()
     mismatch = _compare(weights, variables, tuple(getattr(model, "optional_keys", ())))
-    if strict and mismatch:
+    if strict and (mismatch.missing or mismatch.misshaped or (mismatch.unexpected and not allow_unexpected)):
         raise UserError(f"{origin}: does not fit the model; {_advice(weights, variables)} ({mismatch})")
     fitting = {
         name: array.astype(str(variables[name].dtype)).reshape(tuple(variables[name].shape))
