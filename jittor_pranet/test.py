@@ -64,7 +64,8 @@ def fraction(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     check_size(args.testsize)
-    model_type = args.model_type or read_info(args.weights).get("model_type")
+    said = read_info(args.weights).get("model_type")  # read in any case: a wrong path is named at once
+    model_type = args.model_type or said
     if model_type is None:
         raise UserError(f"{args.weights}: does not say which network it is of; give --model_type")
     find_network(model_type)

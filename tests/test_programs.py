@@ -195,7 +195,7 @@ TEST = ("test", "--test_path", "tests", "--save_path", "never")
     ((*TEST, "--weights", "nowhere.npz"), "nowhere.npz"),
     ((*TEST, "--weights", "gadget.pkl", "--model_type", "PraNet-V2"), "gadget.pkl"),
     ((*TEST, "--weights", "run/last.npz", "--model_type", "PVT-PraNet-V2"),
-     "the names of PraNet-V2, the model is PVT-PraNet-V2"),
+     "those of PraNet-V2, the model is PVT-PraNet-V2"),
     ((*TEST, "--weights", "run/last.npz", "--datasets", "Three"), "One, Two"),
     ((*TEST, "--weights", "run/last.npz", "--testsize", "100"), "96 or 128 would do"),
 ])
