@@ -62,15 +62,26 @@ def prepare(device: str = "auto") -> str:
     if problems:
         raise UserError("; ".join(problems))
     cache = cache_folder()
-    # Jittor takes its cache from the home folder, and would write JITTOR_HOME, where it is set, into the
-    # user's own configuration; a HOME of our own while it is imported avoids both.
-    with _environment({**_settings(chosen, cache), "HOME": str(cache)}, restored=("HOME", "JITTOR_HOME")), \
-            compilation.building_core(cache):
+    with compilation.building_core(cache):
         _link_onednn()
-        import jittor
+        jittor = _import_jittor(chosen, cache)
     jittor.flags.use_cuda = int(chosen == "cuda")
     _jittor, _device = jittor, chosen
     return chosen
+
+
+def _import_jittor(device: str, cache: Path) -> ModuleType:
+    # Jittor takes its cache from the home folder, and would write JITTOR_HOME, where it is set, into the
+    # user's own configuration; a HOME of our own while it is imported avoids both.
+    settings = {**_settings(device, cache), "HOME": str(cache)}
+    with _environment(settings, restored=("HOME", "JITTOR_HOME")):
+        try:
+            import jittor
+        except Exception as error:
+            reason = " ".join(str(error).split())[-300:]
+            raise UserError(f"Jittor cannot be compiled or loaded ({reason}); free some room, or delete {cache} "
+                            "to start afresh") from error
+    return jittor
 
 
 def choose_device(device: str) -> str:
