@@ -111,13 +111,13 @@ def test_missing_parts_are_named_before_jittor_is_touched():
 
 
 def test_onednn_lies_where_jittor_looks_before_it_is_imported(tmp_path):
-    """With a fresh home, as on the first run; a stand-in for Jittor looks, which the real one does in minutes."""
+    """With a fresh home, as on the first run; a stand-in for Jittor looks, which is built in no time."""
     (tmp_path / "jittor.py").write_text(
         "import pathlib\n"
         "mkl = pathlib.Path.home() / '.cache/jittor/mkl/dnnl_lnx_2.2.0_cpu_gomp'\n"
         "for name in ('lib/libmkldnn.so', 'include/dnnl.hpp'): print((mkl / name).is_file())\n"
         "class flags: use_cuda = 0\n")
-    found = run_python("from utils import backend\nbackend.prepare('cpu')", HOME=str(tmp_path / "home"),
+    found = run_python("from utils import backend; backend.prepare('cpu')", HOME=str(tmp_path / "home"),
                        PYTHONPATH=str(tmp_path))
     assert found.stdout.split() == ["True", "True"], found.stderr
 

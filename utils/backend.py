@@ -79,8 +79,8 @@ def _import_jittor(device: str, cache: Path) -> ModuleType:
             import jittor
         except Exception as error:
             reason = " ".join(str(error).split())[-300:]
-            raise UserError(f"Jittor cannot be compiled or loaded ({reason}); free some room, or delete {cache} "
-                            "to start afresh") from error
+            raise UserError(f"Jittor cannot be compiled or loaded ({reason}); free some room, or delete "
+                            f"{cache} to start afresh") from error
     return jittor
 
 
