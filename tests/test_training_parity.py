@@ -6,55 +6,61 @@ import numpy as np
 import pytest
 
 from tests import drawn
-from tests.compare import assert_close, parity_bound
-from tests.networks import arrays, drawn_network, figures
+from tests.compare import CROSSING_DISTANCE, CROSSING_SHARE, assert_close, parity_bound
+from tests.networks import arrays, drawn_network, figures, relative_error, soft_masks
+from tests.training_pass import branch_errors, our_pass, projection_errors, projection_floors, twin_pass
 from utils.backend import jt
-
-ZERO_NORM = 1e-10  # of a gradient that is zero in exact arithmetic, as a bias before a normalisation has
 
 
 def name_case(case: dict) -> str:
     return case["model"]
 
 
-@pytest.mark.parametrize("case", figures("train"), ids=name_case)
-def test_one_training_pass(case):
-    """Losses, every parameter's gradient, and running statistics (PyTorch's unbiased variance)."""
-    from lib.optimizer import trainable_parameters
+@pytest.fixture(scope="module", params=figures("train"), ids=name_case)
+def case(request):
+    return request.param
 
-    model = drawn_network(case["model"], seed=case["seed"])
-    model.train()
-    images = jt.array(drawn.images(case["batch"], case["size"], case["seed"]))
-    masks = jt.array(drawn.masks(case["batch"], case["size"], case["seed"]))
-    losses = model.losses(model(images), masks)
-    names = {id(value): name for name, value in model.state_dict().items()}
-    parameters = trainable_parameters(model)
-    gradients = dict(zip((names[id(value)] for value in parameters), jt.grad(sum(losses), parameters)))
-    jt.sync_all(True)
 
-    assert_close([loss.item() for loss in losses], case["losses"], "loss")
-    check_gradients(gradients, case)
-    norms = {name: np.linalg.norm(value.numpy()) for name, value in model.state_dict().items()}
+@pytest.fixture(scope="module")
+def ours(case):
+    return our_pass(case)
+
+
+@pytest.fixture(scope="module")
+def twin(case, ours):
+    pytest.importorskip("torch", reason="whether ReLU inputs round across zero takes PyTorch to tell")
+    return twin_pass(case, ours)
+
+
+def test_losses_and_statistics_of_a_training_pass(case, ours):
+    """PyTorch keeps the unbiased variance."""
+    assert_close(ours.losses, case["losses"], "loss")
     for name, norm in case["running_statistics"].items():
-        assert norms[name] == pytest.approx(norm, rel=parity_bound(0, "forward")), name
+        assert ours.statistics[name] == pytest.approx(norm, rel=parity_bound(0, "forward")), name
 
 
-def check_gradients(gradients: dict, case: dict) -> None:
-    """Each gradient by its projection on a random probe, in units of PyTorch's own float32 error."""
-    mean_norm = np.mean([norm for norm, _ in case["gradients"].values()])
-    errors, floors = [], []
-    for name, (norm, projection) in case["gradients"].items():
-        gradient = gradients[name].numpy().astype(np.float64)
-        probe = drawn.stream("probe" + name, case["seed"]).normal(size=gradient.shape)
-        error = abs((gradient * probe).sum() - projection)
-        if norm < ZERO_NORM:
-            assert error <= 1e-4 * mean_norm, name
-            continue
-        floor = case["gradient_float32_relative_error"][name]
-        assert error / norm <= parity_bound(floor, "gradient"), f"{name}: {error / norm:.2e}, PyTorch {floor:.2e}"
-        errors.append(error / norm)
-        floors.append(floor)
-    assert np.median(errors) <= 2 * np.median(floors)
+def test_gradients_against_the_published_ones(case, ours, request):
+    """In units of PyTorch's own float32 error, unless a ReLU input has rounded across zero."""
+    errors, floors = projection_errors(ours.gradients, case), projection_floors(case)
+    outside = [f"{name}: {error:.2e}, PyTorch {floors[name]:.2e}" for name, error in errors.items()
+               if error > parity_bound(floors[name], "gradient")]
+    if np.median(list(errors.values())) > 2 * np.median(list(floors.values())):
+        outside.append("the median over all parameters")
+    if outside:  # then the comparison on the same branches, which is narrower, stands for this one
+        crossings = request.getfixturevalue("twin").crossings
+        assert len(crossings), f"no ReLU input has rounded across zero, yet: {outside}"
+
+
+def test_gradients_on_the_same_branches(ours, twin):
+    """Each whole gradient within 1e-4 of float64, where PyTorch's own float32 errors are up to 2e-2."""
+    for name, error in branch_errors(ours, twin).items():
+        assert error <= parity_bound(0, "gradient on the same branches"), f"{name}: {error:.2e}"
+
+
+def test_branches_differ_only_by_rounding(ours, twin):
+    assert [each.shape for each in ours.relu_inputs] == [each.shape for each in twin.relu_inputs]
+    assert twin.crossings.max(initial=0) <= CROSSING_DISTANCE
+    assert len(twin.crossings) <= CROSSING_SHARE * sum(each.size for each in ours.relu_inputs)
 
 
 @pytest.mark.parametrize("case", figures("steps"), ids=name_case)
@@ -83,7 +89,7 @@ def test_six_training_steps(case):
         assert abs(loss.item() - expected) <= 3 * abs(expected32 - expected) + 1e-3, f"step {step + 1}"
 
 
-@pytest.mark.parametrize("index", range(2))
+@pytest.mark.parametrize("index", range(2), ids=["binary", "soft"])
 def test_losses_on_drawn_maps(index):
     from lib import losses
 
@@ -91,15 +97,12 @@ def test_losses_on_drawn_maps(index):
     shape = (case["batch"], case["channels"], case["size"], case["size"])
     rng = drawn.stream(f"loss{case['seed']}", case["seed"])
     fg, bg = (jt.array(rng.normal(0, 2, shape).astype(np.float32)) for _ in range(2))
-    mask = drawn.masks(case["batch"], case["size"], case["seed"], case["channels"])
-    if case["soft"]:
-        pytest.skip("the soft mask of this case is given by its figures alone")
-    mask = jt.array(mask)
+    draw = soft_masks if case["soft"] else drawn.masks
+    mask = jt.array(draw(case["batch"], case["size"], case["seed"], case["channels"]).astype(np.float32))
     v1 = losses.single_supervision(fg, mask)
     v2 = losses.dual_supervision(fg, bg, mask, losses.boundary_weight(mask))
     assert_close([v1.item(), v2.item()], [case["v1"], case["v2"]], "loss")
     for gradient, side in zip(jt.grad(v2, [fg, bg]), ("fg", "bg")):
         found, reference = gradient.numpy(), expected[f"case{index}_grad_{side}"]
         stride = found.shape[-1] // reference.shape[-1]
-        error = np.linalg.norm(found[..., ::stride, ::stride] - reference) / np.linalg.norm(reference)
-        assert error <= parity_bound(0, "forward")
+        assert relative_error(found[..., ::stride, ::stride], reference) <= parity_bound(0, "forward")
