@@ -149,6 +149,24 @@ def test_the_order_is_a_function_of_seed_and_epoch_alone(root):
     assert len(orders) == 9
 
 
+@pytest.mark.parametrize("first_batch", range(5))
+def test_an_epoch_can_begin_at_any_of_its_batches_without_reading_those_before(root, first_batch):
+    train_set = TrainSet(root, 8)
+    whole = [stems for _, _, stems in epoch_batches(train_set, 2, 0, 1)]
+    for stem in (stem for stems in whole[:first_batch] for stem in stems):
+        (root / "masks" / f"{stem}.png").unlink()
+    rest = [stems for _, _, stems in epoch_batches(train_set, 2, 0, 1, first_batch=first_batch)]
+    assert len(whole) == 4 and rest == whole[first_batch:]
+
+
+def test_a_subset_holds_the_pairs_it_is_given(root):
+    train_set = TrainSet(root, 8)
+    subset = train_set.subset([train_set.pairs[5], train_set.pairs[2]])
+    assert len(subset) == 2 and len(train_set) == 7
+    for found, index in zip((subset[0], subset[1]), (5, 2)):
+        np.testing.assert_array_equal(found[0], train_set[index][0])
+
+
 def test_a_file_that_breaks_during_an_epoch_is_named_and_no_thread_stays(root):
     train_set = TrainSet(root, 8)
     (root / "masks" / "p4.png").write_bytes(b"")

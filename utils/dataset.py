@@ -6,6 +6,7 @@ deviation; masks grey, bilinear (so their edges are soft), /255. The three scale
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -62,6 +63,12 @@ class TrainSet:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def subset(self, pairs: list[Pair]) -> TrainSet:
+        """A set of these pairs of it, which are not checked again."""
+        subset = copy.copy(self)
+        subset.pairs = pairs
+        return subset
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """A normalised image, float32 (3, size, size), and its mask, float32 (1, size, size) in [0, 1]."""
         pair = self.pairs[index]
@@ -106,17 +113,22 @@ def batches_per_epoch(train_set: TrainSet, batch_size: int) -> int:
 
 
 def epoch_batches(train_set: TrainSet, batch_size: int, seed: int, epoch: int,
-                  workers: int = WORKERS) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
+                  workers: int = WORKERS, first_batch: int = 0,
+                  ) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
     """Batches of one epoch: images (n, 3, s, s) and masks (n, 1, s, s), float32, and their stems.
 
     The order depends on ``seed`` and ``epoch`` (both 0 or more) alone. The last batch is smaller where the
     division leaves a rest, as in the published loader.
 
+    Args:
+        first_batch: the batches before this one are passed over without being read.
+
     Raises:
         UserError: a file can no longer be read.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(train_set)).tolist()
-    samples = read_ahead(lambda index: (*train_set[index], train_set.pairs[index].stem), order,
+    wanted = order[first_batch * batch_size:]
+    samples = read_ahead(lambda index: (*train_set[index], train_set.pairs[index].stem), wanted,
                          workers, ahead=BATCHES_AHEAD * batch_size)
     for images, masks, stems in _batches(samples, batch_size):
         yield np.stack(images), np.stack(masks), list(stems)
