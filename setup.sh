@@ -10,12 +10,17 @@ fail() {
     exit 2
 }
 
+is_fit() {
+    "$1" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
+}
+
 find_python() {
     local candidate
     for candidate in python3.11 python3.12 python3.10 python3.9 python3; do
-        "$candidate" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || continue
-        echo "$candidate"
-        return
+        if is_fit "$candidate"; then
+            echo "$candidate"
+            return
+        fi
     done
     fail "no Python 3.9 to 3.12 on PATH, which Jittor needs; install one, or name it in PYTHON"
 }
@@ -38,9 +43,9 @@ prepare() {
             "$PYTHON" -c '' 2>/dev/null || make_environment
         fi
     fi
+    is_fit "$PYTHON" || fail "$PYTHON is no Python 3.9 to 3.12, which Jittor needs; name another in PYTHON"
     # A stamp in the environment saves asking pip each time.
-    stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.jittor-pranet-$1 ||
-        fail "PYTHON=$PYTHON does not run; name a Python 3.9 to 3.12"
+    stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.jittor-pranet-$1
     if ! cat "$ROOT"/requirements*.txt | cmp -s - "$stamp"; then
         echo "installing $1 with $PYTHON"
         "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$requirements" ||
