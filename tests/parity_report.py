@@ -1,0 +1,72 @@
+"""Prints how far maps and gradients are from the published figures in float64, beside PyTorch's own float32.
+
+    python -m tests.parity_report
+
+Two tables in Markdown. Without PyTorch the columns that need it are left open.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+import numpy as np
+
+from tests.networks import figures, forward_errors
+from tests.training_pass import branch_errors, our_pass, projection_errors, projection_floors, twin_pass
+
+MAPS = {"V1": ("5", "4", "3", "2"),
+        "V2": tuple(f"{side} {stage}" for side in ("foreground", "background") for stage in (2, 3, 4, 5))}
+
+
+def map_rows() -> Iterator[tuple[str, ...]]:
+    yield "network", "map", "relative error", "PyTorch float32", "ratio"
+    for index, case in enumerate(figures("forward")):
+        network = f"{case['model']}, {case['size']} px, {_classes(case.get('num_class', 1))}"
+        for label, (error, floor) in zip(MAPS[case["model"][-2:]], forward_errors(case, index)):
+            yield network, label, f"{error:.1e}", f"{floor:.1e}", f"{error / floor:.2f}"
+
+
+def _classes(count: int) -> str:
+    return "1 class" if count == 1 else f"{count} classes"
+
+
+def gradient_rows() -> Iterator[tuple[str, ...]]:
+    """Errors are median / worst over all parameters."""
+    yield "network", "error", "PyTorch float32", "same branches", "ReLU inputs crossed", "furthest from 0"
+    for case in figures("train"):
+        ours = our_pass(case)
+        on_branches = crossed = furthest = "-"
+        if importlib.util.find_spec("torch"):
+            twin = twin_pass(case, ours)
+            on_branches = _spread(branch_errors(ours, twin))
+            crossed = f"{len(twin.crossings)} of {sum(each.size for each in ours.relu_inputs)}"
+            furthest = f"{twin.crossings.max(initial=0):.1e}"
+        errors, floors = projection_errors(ours.gradients, case), projection_floors(case)
+        yield case["model"], _spread(errors), _spread(floors), on_branches, crossed, furthest
+
+
+def _spread(errors: dict[str, float]) -> str:
+    values = list(errors.values())
+    return f"{np.median(values):.1e} / {max(values):.1e}"
+
+
+def print_table(rows: Iterator[tuple[str, ...]]) -> None:
+    """Row by row, as they come."""
+    for index, row in enumerate(rows):
+        print(f"| {' | '.join(row)} |", flush=True)
+        if index == 0:
+            print("|" + " --- |" * len(row))
+
+
+def main() -> None:
+    print("Maps, batch 2 (1 with 4 classes): relative error of each against float64.\n")
+    print_table(map_rows())
+    print("\nGradients of one training pass, batch 2, 256 px: error of each one's projection on a random\n"
+          "vector, and of the whole gradient where PyTorch in float64 takes our branch at every ReLU;\n"
+          "median / worst over the parameters.\n")
+    print_table(gradient_rows())
+
+
+if __name__ == "__main__":
+    main()
