@@ -1,0 +1,132 @@
+"""Reads arrays in other processes, ahead of their consumer, into memory shared with them.
+
+Threads would stand still when they are needed: Jittor holds the interpreter's lock for the whole of a step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import multiprocessing
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Callable, TypeVar
+
+import numpy as np
+
+from utils.errors import UserError
+
+Item = TypeVar("Item")
+GRACE_S = 5.0  # for what a reader is busy with when nobody wants it any more
+
+
+def read_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item], shape: tuple[int, ...],
+                      workers: int, ahead: int) -> Iterator[np.ndarray]:
+    """Yields ``load(item)`` for every item in order, up to ``ahead`` of them read beforehand.
+
+    Args:
+        load: importable from a module that imports quickly and without Jittor; gives uint8 of ``shape``.
+        workers: number of processes; they take the items in turns. 0 reads in the calling process.
+
+    The processes end with the generator, however it ends. What a killed one leaves is read by the caller.
+
+    Raises:
+        whatever ``load`` raised, in the place of that item; UserError if no process can be started.
+    """
+    workers = min(workers, len(items))
+    if workers == 0:
+        yield from map(load, items)
+        return
+    # Forked from a server that has never seen Jittor, whose threads and CUDA do not survive a fork. That also
+    # makes them no children of ours: Jittor quits at once when one of those is killed.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([getattr(load, "func", load).__module__])  # func: of a functools.partial
+    slots = context.RawArray(ctypes.c_uint8, ahead * math.prod(shape))
+    readers: list[_Reader] = []
+    try:
+        for _ in range(workers):
+            readers.append(_Reader(context, load, slots, shape))
+        for number in range(min(ahead, len(items))):
+            readers[number % workers].ask(items[number], number)
+        for number, item in enumerate(items):
+            array = readers[number % workers].take(item, number % ahead)
+            following = number + ahead
+            if following < len(items):
+                readers[following % workers].ask(items[following], number % ahead)
+            yield array
+    finally:
+        for reader in readers:
+            reader.dismiss()
+        for reader in readers:
+            reader.wait()
+
+
+class _Reader:
+    """A process that reads what it is asked for, in that order, and our end of the connection to it."""
+
+    def __init__(self, context, load: Callable, slots: ctypes.Array, shape: tuple[int, ...]):
+        self.load, self.arrays, self.killed = load, _as_arrays(slots, shape), False
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, load, slots, shape), daemon=True)
+        with theirs:
+            try:
+                self.process.start()
+            except (OSError, EOFError) as error:
+                raise UserError(f"no process can be started to read images ({error}); try fewer --workers, "
+                                "0 for none") from error
+
+    def ask(self, item, slot: int) -> None:
+        with contextlib.suppress(OSError):  # it was killed, which `take` will find
+            self.connection.send((item, slot))
+
+    def take(self, item, slot: int) -> np.ndarray:
+        """The array of an item asked for; the one that was asked for first comes first."""
+        try:
+            error = self.connection.recv()
+        except (EOFError, OSError):
+            self._report_killed()
+            return self.load(item)
+        if error is not None:
+            raise error
+        return self.arrays[slot].copy()
+
+    def _report_killed(self) -> None:
+        if not self.killed:
+            self.killed = True
+            print("a process that reads images was killed, often for want of memory; its share is read "
+                  "between the steps (fewer --workers take less memory)", file=sys.stderr)
+
+    def dismiss(self) -> None:
+        self.connection.close()
+
+    def wait(self) -> None:
+        self.process.join(GRACE_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _serve(requests: Connection, load: Callable, slots: ctypes.Array, shape: tuple[int, ...]) -> None:
+    """Reads items into slots and answers each with None or what went wrong, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which closes its end
+    arrays = _as_arrays(slots, shape)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            item, slot = requests.recv()
+            requests.send(_attempt(load, item, arrays[slot]))
+
+
+def _attempt(load: Callable, item, array: np.ndarray) -> Exception | None:
+    try:
+        array[:] = load(item)
+    except Exception as error:
+        return error
+    return None
+
+
+def _as_arrays(slots: ctypes.Array, shape: tuple[int, ...]) -> np.ndarray:
+    """The shared memory as arrays of ``shape``, one behind the other."""
+    return np.frombuffer(slots, np.uint8).reshape(-1, *shape)
