@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from types import ModuleType
 
 import jittor_pranet
 from utils.errors import UserError
@@ -14,6 +15,7 @@ from utils.errors import UserError
 PROGRAMS = {
     "train": "train a network on a folder of images and masks",
     "test": "write the maps of a trained network for test sets",
+    "check-data": "list what is wrong or remarkable with training and test sets",
     "evaluate": "measure maps against masks: mDice, mIoU, wFm, Sm, mEm, MAE",
     "benchmark": "time a part of the project on this machine",
     "demo": "draw a small synthetic polyp set to try the programs on",
@@ -28,15 +30,19 @@ def build_parser(argv: list[str]) -> argparse.ArgumentParser:
         program = programs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
                                       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         if name in argv[:1]:
-            importlib.import_module(f"jittor_pranet.{name}").add_arguments(program)
+            load_program(name).add_arguments(program)
     return parser
+
+
+def load_program(name: str) -> ModuleType:
+    return importlib.import_module(f"jittor_pranet.{name.replace('-', '_')}")
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         args = build_parser(argv).parse_args(argv)
-        return importlib.import_module(f"jittor_pranet.{args.program}").run(args)
+        return load_program(args.program).run(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
