@@ -16,6 +16,6 @@ echo "The first run compiles Jittor and its kernels: allow 15 minutes on two cor
 "$PYTHON" -m jittor_pranet demo --out "$demo"
 rm -rf "$demo/snapshots" "$demo/maps"
 "$PYTHON" -m jittor_pranet train --model_type PraNet-V2 --train_path "$demo/TrainDataset" \
-    --train_save "$demo/snapshots" --trainsize 192 --batchsize 8 --epoch 6 "$@"
+    --train_save "$demo/snapshots" --trainsize 192 --batchsize 8 --epoch 4 "$@"
 "$ROOT/run_test.sh" --weights "$demo/snapshots/last.npz" --test_path "$demo/TestDataset" \
     --save_path "$demo/maps" --testsize 192 --overlays

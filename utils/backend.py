@@ -222,6 +222,9 @@ def _settings(device: str, cache: Path) -> dict[str, str]:
         # Compiling kernels in threads can crash on a cold cache.
         "use_parallel_op_compiler": "0",
         "log_silent": "1",
+        # Threads that spin while they wait cost nothing on an idle machine, and a multiple of the time on a
+        # shared one.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
 
 
