@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.readers import read_in_processes
+from utils.readers import GRACE_S, NAME, read_in_processes
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60
@@ -35,6 +35,11 @@ def load(number: int, folder: Path | None = None) -> np.ndarray:
 def numbers(*items: int, workers: int = 2, ahead: int = 4) -> list[int]:
     arrays = read_in_processes(load, items, (2, 3), workers, ahead)
     return [int(array[1, 2]) for array in arrays if array.shape == (2, 3)]
+
+
+def readers() -> list:
+    """The processes that read for this one; Jittor has some of its own."""
+    return [process for process in multiprocessing.active_children() if process.name == NAME]
 
 
 def wait_for(found: Callable[[], object]):
@@ -56,7 +61,7 @@ def seen(folder: Path) -> list[int]:
 def test_the_order_is_that_of_the_items(workers, ahead):
     items = [7, 7, 200, *range(20)]
     assert numbers(*items, workers=workers, ahead=ahead) == items
-    assert not multiprocessing.active_children()
+    assert not readers()
 
 
 def test_nothing_to_read_starts_nothing():
@@ -77,7 +82,7 @@ def test_reads_while_the_consumer_works_but_not_without_bound(tmp_path):
         assert seen(tmp_path) == list(range(6)), "the one handed out and five ahead"
     assert len(seen(tmp_path)) == 6
     assert os.getpid() not in {int(path.name.split()[1]) for path in tmp_path.iterdir()}
-    assert not multiprocessing.active_children()
+    assert not readers()
 
 
 def test_no_worker_reads_in_the_calling_process(tmp_path):
@@ -91,7 +96,7 @@ def test_a_defect_comes_in_its_place(workers):
     assert [int(next(arrays).max()), int(next(arrays).max())] == [5, 6]
     with pytest.raises(UserError, match="number -1 is broken"):
         next(arrays)
-    assert not multiprocessing.active_children()
+    assert not readers()
 
 
 def test_an_array_of_another_shape_is_an_error_and_no_wrong_data():
@@ -103,34 +108,50 @@ def test_an_array_of_another_shape_is_an_error_and_no_wrong_data():
 def test_what_a_killed_process_leaves_is_read_by_the_caller(stop, capfd):
     with closing(read_in_processes(load, range(30), (2, 3), 2, 3)) as arrays:
         found = [next(arrays)]
-        killed = multiprocessing.active_children()[0]
+        killed = readers()[0]
         os.kill(killed.pid, stop)
         killed.join(PATIENCE_S)
         found += arrays
     assert [int(array.max()) for array in found] == list(range(30))
     assert capfd.readouterr().err.count("a process that reads images was killed") == 1
-    assert not multiprocessing.active_children()
+    assert not readers()
 
 
 def test_a_stopped_process_is_ended(monkeypatch):
     monkeypatch.setattr("utils.readers.GRACE_S", 0.1)
     arrays = read_in_processes(load, range(30), (2, 3), 2, 3)
     next(arrays)
-    stopped = multiprocessing.active_children()
+    stopped = readers()
     for process in stopped:
         os.kill(process.pid, signal.SIGSTOP)
     arrays.close()
-    assert not multiprocessing.active_children()
+    assert not readers()
+
+
+def test_processes_end_though_somebody_else_has_inherited_the_connection():
+    before = set(os.listdir("/proc/self/fd"))
+    arrays = read_in_processes(load, range(30), (2, 3), 2, 3)
+    next(arrays)
+    inherited = [os.dup(int(number)) for number in set(os.listdir("/proc/self/fd")) - before
+                 if os.path.exists(f"/proc/self/fd/{number}")]
+    assert len(inherited) >= 2
+    start = time.monotonic()
+    arrays.close()
+    assert time.monotonic() - start < GRACE_S, "they ended by themselves"
+    assert not readers()
+    for number in inherited:
+        os.close(number)
 
 
 PROGRAM = """
-import multiprocessing, sys, time
-from tests.test_readers import load
+import sys, time
+{first}
+from tests.test_readers import load, readers
 from utils.readers import read_in_processes
 if __name__ == "__main__":
     arrays = read_in_processes(load, range(100), (2, 3), 2, 3)
     next(arrays)
-    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    print(*(process.pid for process in readers()), flush=True)
     {then}
 """
 
@@ -140,10 +161,10 @@ def program():
     """Starts a program that reads and then does as told; gives it and the ids of its readers."""
     started = []
 
-    def start(then: str) -> tuple[subprocess.Popen, list[int]]:
+    def start(then: str, first: str = "") -> tuple[subprocess.Popen, list[int]]:
         started.append(subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(then=then)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True))
+            [sys.executable, "-c", PROGRAM.format(first=first, then=then)], cwd=ROOT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True))
         return started[-1], [int(word) for word in started[-1].stdout.readline().split()]
 
     yield start
@@ -176,3 +197,19 @@ def test_readers_end_with_a_killed_program(program):
     process, readers = program("time.sleep(60)")
     process.kill()
     wait_for(lambda: are_gone(readers))
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_program_with_jittor_goes_on_when_its_processes_are_suspended_or_killed(program):
+    process, readers = program("sys.stdin.readline(); print(len(list(arrays)))",
+                               first="from utils import backend; backend.prepare('cpu')")
+    server = parent_of(readers[0])
+    assert parent_of(server) == process.pid
+    for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL):
+        os.kill(server, number)
+        time.sleep(0.1)
+    output, error = process.communicate("\n", timeout=PATIENCE_S)
+    assert (process.returncode, output) == (0, "99\n"), error

@@ -12,10 +12,12 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import site
 import sys
 import sysconfig
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,7 +76,7 @@ def _import_jittor(device: str, cache: Path) -> ModuleType:
     # Jittor takes its cache from the home folder, and would write JITTOR_HOME, where it is set, into the
     # user's own configuration; a HOME of our own while it is imported avoids both.
     settings = {**_settings(device, cache), "HOME": str(cache)}
-    with _environment(settings, restored=("HOME", "JITTOR_HOME")):
+    with _environment(settings, restored=("HOME", "JITTOR_HOME")), _child_signal_kept():
         try:
             import jittor
         except Exception as error:
@@ -226,6 +228,17 @@ def _settings(device: str, cache: Path) -> dict[str, str]:
         # shared one.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
+
+
+@contextlib.contextmanager
+def _child_signal_kept() -> Iterator[None]:
+    """Puts back what is done at SIGCHLD: Jittor quits when a child is killed or stopped, as by Ctrl-Z."""
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # no other may set it
+            signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager

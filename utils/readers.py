@@ -20,6 +20,7 @@ import numpy as np
 from utils.errors import UserError
 
 Item = TypeVar("Item")
+NAME = "reader"  # of the processes, for tests and debuggers
 GRACE_S = 5.0  # for what a reader is busy with when nobody wants it any more
 
 
@@ -32,6 +33,7 @@ def read_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item],
         workers: number of processes; they take the items in turns. 0 reads in the calling process.
 
     The processes end with the generator, however it ends. What a killed one leaves is read by the caller.
+    As for all of `multiprocessing`, a script starts them below ``if __name__ == "__main__"``.
 
     Raises:
         whatever ``load`` raised, in the place of that item; UserError if no process can be started.
@@ -40,8 +42,7 @@ def read_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item],
     if workers == 0:
         yield from map(load, items)
         return
-    # Forked from a server that has never seen Jittor, whose threads and CUDA do not survive a fork. That also
-    # makes them no children of ours: Jittor quits at once when one of those is killed.
+    # Forked from a server that has never seen Jittor, whose threads and CUDA do not survive a fork.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([getattr(load, "func", load).__module__])  # func: of a functools.partial
     slots = context.RawArray(ctypes.c_uint8, ahead * math.prod(shape))
@@ -70,7 +71,8 @@ class _Reader:
     def __init__(self, context, load: Callable, slots: ctypes.Array, shape: tuple[int, ...]):
         self.load, self.arrays, self.killed = load, _as_arrays(slots, shape), False
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, load, slots, shape), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, load, slots, shape), name=NAME,
+                                       daemon=True)
         with theirs:
             try:
                 self.process.start()
@@ -100,6 +102,8 @@ class _Reader:
                   "between the steps (fewer --workers take less memory)", file=sys.stderr)
 
     def dismiss(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.send(None)  # closing would not do if a process forked since then has our end too
         self.connection.close()
 
     def wait(self) -> None:
@@ -110,12 +114,12 @@ class _Reader:
 
 
 def _serve(requests: Connection, load: Callable, slots: ctypes.Array, shape: tuple[int, ...]) -> None:
-    """Reads items into slots and answers each with None or what went wrong, until the other end is closed."""
+    """Reads items into slots and answers each with None or what went wrong, until None or the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which closes its end
     arrays = _as_arrays(slots, shape)
     with contextlib.suppress(EOFError, OSError):
-        while True:
-            item, slot = requests.recv()
+        while (request := requests.recv()) is not None:
+            item, slot = request
             requests.send(_attempt(load, item, arrays[slot]))
 
 
