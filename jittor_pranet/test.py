@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"write the images with the map's contour to SAVE_PATH/{OVERLAYS} too")
     parser.add_argument("--evaluate", action="store_true",
                         help="measure the maps against the masks of the test sets afterwards")
-    parser.add_argument("--workers", type=whole(1), default=WORKERS, help="threads that read images ahead")
+    parser.add_argument("--workers", type=whole(0), default=WORKERS,
+                        help="processes that read images ahead; 0 reads them between the batches")
     backend.add_device_argument(parser)
 
 

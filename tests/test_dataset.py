@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import re
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -13,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from jittor_pranet.__main__ import main
 from tests.compare import assert_close
+from tests.test_readers import readers
 from utils.dataset import (
     MEAN,
     STD,
@@ -57,10 +60,6 @@ def error_of(function, *args) -> str:
         function(*args)
     assert "\n" not in str(caught.value), "an error is one line"
     return str(caught.value)
-
-
-def readers() -> list:
-    return multiprocessing.active_children()
 
 
 def reading_threads() -> list[threading.Thread]:
@@ -351,10 +350,10 @@ def test_test_images_keep_the_size_of_their_file(tmp_path):
     assert images[0][0].shape == (3, 16, 16)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 7, 9])
-def test_batches_of_test_images_do_not_depend_on_their_size(root, batch_size):
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (2, 1), (5, 2), (7, 0), (9, 2)])
+def test_batches_of_test_images_do_not_depend_on_their_size(root, batch_size, workers):
     images = TestImages(root / "images", 16)
-    batches = list(image_batches(images, batch_size))
+    batches = list(image_batches(images, batch_size, workers))
     assert [len(stems) for _, stems, _ in batches][:-1] == [batch_size] * ((7 - 1) // batch_size)
     assert [stem for _, stems, _ in batches for stem in stems] == images.stems
     assert [size for _, _, sizes in batches for size in sizes] == [(20 + k, 30) for k in range(7)]
@@ -397,6 +396,40 @@ def test_missing_test_sets_are_named_with_what_is_there(tmp_path):
 def test_a_wrong_test_folder_says_what_is_there(tmp_path, wrong, hint):
     make_test_sets(tmp_path / "TestDataset", "Kvasir")
     assert hint.format(root=tmp_path.resolve()) in error_of(find_test_sets, tmp_path / wrong)
+
+
+# ---- timing it
+
+def test_the_timing_names_every_way_to_read_and_what_training_takes(root, capsys):
+    arguments = ["benchmark", "--what", "data", "--train_path", str(root), "--trainsize", "64", "--batchsize",
+                 "2", "--rounds", "1", "--images", "9", "--workers", "0", "1"]
+    assert main([*arguments, "--step_seconds", "0.01"]) == 0
+    printed = capsys.readouterr().out
+    assert "training           66.7 images/s; a batch has 3 steps in 0.03 s" in printed
+    assert re.findall(r"^(--.*?) +[0-9.]+ images/s; training waits [0-9.]+ ms", printed, re.MULTILINE) == [
+        "--workers 0", "--workers 1", "--cache ram"]
+    assert not readers()
+
+
+def test_training_is_timed_by_the_seconds_of_its_second_batch(root, capsys, monkeypatch):
+    def train(command, **_):
+        assert command[command.index("--max_steps") + 1] == "6"
+        folder = Path(command[command.index("--train_save") + 1])
+        rows = "".join(f"{step},{seconds}\n" for step, seconds in enumerate((90, 50, 40, 0.1, 0.2, 0.3), 1))
+        (folder / "log.csv").write_text("step,seconds\n" + rows)
+        return subprocess.CompletedProcess(command, code)
+
+    monkeypatch.setattr("jittor_pranet.benchmark.subprocess.run", train)
+    arguments = ["benchmark", "--what", "data", "--train_path", str(root), "--trainsize", "64", "--rounds",
+                 "1", "--images", "1", "--workers", "0"]
+    code = 0
+    assert main(arguments) == 0
+    assert "13.3 images/s; a batch has 3 steps in 0.6 s" in capsys.readouterr().out
+    code = 2
+    assert main(arguments) == 2
+    assert "the training to be timed has failed" in capsys.readouterr().err
+    assert main(arguments[:3]) == 2
+    assert "--what data needs --train_path" in capsys.readouterr().err
 
 
 # ---- the benchmark itself

@@ -30,6 +30,7 @@ from utils.image_io import (
     describe,
     find_images,
     find_pairs,
+    image_size,
     list_folder,
     raise_defects,
     read_grey,
@@ -141,6 +142,11 @@ def normalise(image: Image.Image, size: int) -> np.ndarray:
     return _in_imagenets_units(_square(image, size))
 
 
+def read_image(path: Path, size: int) -> np.ndarray:
+    """An image, uint8 (3, size, size). Raises UserError when the file cannot be read."""
+    return _square(read_rgb(path), size)
+
+
 def read_planes(pair: Pair, size: int) -> np.ndarray:
     """A pair's image and mask, uint8 (4, size, size). Raises UserError when a file cannot be read."""
     return _planes(read_rgb(pair.image), read_grey(pair.mask), size)
@@ -181,10 +187,13 @@ def image_batches(test_images: TestImages, batch_size: int, workers: int = WORKE
     Raises:
         UserError: a file cannot be decoded.
     """
-    samples = read_ahead(test_images.__getitem__, range(len(test_images)),
-                         workers, ahead=BATCHES_AHEAD * batch_size)
-    for images, stems, sizes in _batches(samples, batch_size):
-        yield np.stack(images), list(stems), list(sizes)
+    load = functools.partial(read_image, size=test_images.size)
+    files, shape = list(test_images.files.values()), (3, test_images.size, test_images.size)
+    with closing(read_in_processes(load, files, shape, workers, ahead=BATCHES_AHEAD * batch_size)) as images:
+        for start in range(0, len(files), batch_size):
+            batch = files[start:start + batch_size]
+            stems, sizes = [path.stem for path in batch], [image_size(path)[::-1] for path in batch]
+            yield _in_imagenets_units(np.stack(list(islice(images, batch_size)))), stems, sizes
 
 
 def training_folder(train_path: str | os.PathLike) -> Path:
@@ -247,12 +256,6 @@ def read_ahead(load: Callable[[Item], Result], items: Iterable[Item], workers: i
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _batches(samples: Iterator[tuple], batch_size: int) -> Iterator[tuple]:
-    """Groups samples by ``batch_size``, turned round: one tuple for each member of a sample."""
-    while batch := list(islice(samples, batch_size)):
-        yield tuple(zip(*batch))
 
 
 def _planes(image: Image.Image, mask: Image.Image, size: int) -> np.ndarray:
