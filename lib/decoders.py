@@ -29,6 +29,8 @@ class _Decoder(nn.Module):
 class ReverseAttentionDecoder(_Decoder):
     """PraNet-V1: maps of stages 5, 4, 3, 2, in this order."""
 
+    stages = (5, 4, 3, 2)  # that the losses are of
+
     def __init__(self, channels: tuple[int, ...], num_class: int, use_softmax: bool):
         super().__init__(channels, num_class, heads=("conv5",))
         self.weighted_bce = False  # see `lib.losses.single_supervision`
@@ -51,6 +53,8 @@ class ReverseAttentionDecoder(_Decoder):
 
 class DualSupervisedDecoder(_Decoder):
     """PraNet-V2: foreground maps of stages 2, 3, 4, 5, then background maps of the same."""
+
+    stages = (2, 3, 4, 5)  # that the losses are of
 
     def __init__(self, channels: tuple[int, ...], num_class: int, use_softmax: bool):
         super().__init__(channels, num_class, heads=("conv5_fg", "conv5_bg"))

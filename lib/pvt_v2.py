@@ -34,7 +34,11 @@ STAGES = (Stage(64, 1, 8, 3, 8, 7, 4), Stage(128, 2, 8, 4, 4, 3, 2),
 
 
 class DropPath(nn.Module):
-    """Leaves a residual branch out for whole samples with probability ``rate``, while training."""
+    """Leaves a residual branch out for whole samples with probability ``rate``, while training.
+
+    The draws are NumPy's global generator's, in the order of the calls, so that whoever sets it before a step
+    decides them. Jittor's own generator cannot be saved, and draws in the order of its graph.
+    """
 
     def __init__(self, rate: float):
         self.rate = rate
@@ -42,8 +46,8 @@ class DropPath(nn.Module):
     def execute(self, x):
         if self.rate == 0.0 or not self.is_training():
             return x
-        kept = (jt.rand(x.shape[0], 1, 1, 1) >= self.rate).float32()
-        return x * (kept / (1.0 - self.rate))
+        kept = np.random.random_sample((x.shape[0], 1, 1, 1)) >= self.rate
+        return x * jt.array((kept / (1.0 - self.rate)).astype(np.float32))
 
 
 class PatchEmbedding(nn.Module):

@@ -29,7 +29,8 @@ from utils.errors import UserError
 from utils.files import write_whole
 from utils.weight_files import read_info, read_weights
 
-__all__ = ["Mismatch", "load_encoder_weights", "load_weights", "read_info", "read_weights", "save_weights"]
+__all__ = ["Mismatch", "load_encoder_weights", "load_weights", "read_info", "read_weights", "save_arrays",
+           "save_weights"]
 
 Source = Union[str, os.PathLike, Mapping[str, np.ndarray]]  # a file, or arrays by published name
 
@@ -154,12 +155,17 @@ def save_weights(model, path: str | os.PathLike, info: dict | None = None) -> No
         ValueError: ``info`` takes more than 65535 bytes as JSON.
         UserError: the file cannot be written.
     """
+    save_arrays({name: variable.numpy() for name, variable in model.state_dict().items()}, path, info)
+
+
+def save_arrays(arrays: Mapping[str, np.ndarray], path: str | os.PathLike, info: dict | None = None) -> None:
+    """Writes arrays as `save_weights` does, for `read_weights` to read. Raises what that raises."""
     comment = json.dumps(info).encode() if info else b""
     if len(comment) > zipfile.ZIP_MAX_COMMENT:
         raise ValueError(f"info takes {len(comment)} bytes as JSON, at most {zipfile.ZIP_MAX_COMMENT} fit")
     with write_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
         archive.comment = comment
-        for name, variable in model.state_dict().items():
+        for name, array in arrays.items():
             # A ZipInfo of its own has a fixed date, unlike a bare name.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, variable.numpy(), allow_pickle=False)
+                np.lib.format.write_array(member, array, allow_pickle=False)

@@ -14,14 +14,19 @@ PLAIN_INTERVAL_S = 30.0
 
 
 class Progress:
-    """Counts steps towards ``total``; ``note`` is shown behind the rate (a loss, a file name)."""
+    """Counts steps towards ``total``; ``note`` is shown behind the rate (a loss, a file name).
 
-    def __init__(self, total: int, title: str, unit: str = "it"):
+    ``done`` of them were done before, by an earlier run that goes on.
+    """
+
+    def __init__(self, total: int, title: str, unit: str = "it", done: int = 0):
         self.total, self.title, self.unit = total, title, unit
-        self.done, self.note = 0, ""
+        self.done, self.earlier, self.note = done, done, ""
         self.start = self.last_line = time.monotonic()
         on_terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True) if on_terminal else None
+        self.bar = None
+        if on_terminal:
+            self.bar = tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True)
 
     def step(self, count: int = 1, note: str = "") -> None:
         self.done, self.note = self.done + count, note
@@ -34,8 +39,9 @@ class Progress:
     def _line(self) -> None:
         self.last_line = time.monotonic()
         elapsed = self.last_line - self.start
-        left = elapsed / max(self.done, 1) * (self.total - self.done)
-        rate = self.done / elapsed if elapsed > 0 else 0.0
+        done_now = self.done - self.earlier
+        left = elapsed / max(done_now, 1) * (self.total - self.done)
+        rate = done_now / elapsed if elapsed > 0 else 0.0
         note = f", {self.note}" if self.note else ""
         print(f"{self.title}: {self.done}/{self.total} {self.unit}{note}, {rate:.3g} {self.unit}/s, "
               f"{left:.0f} s left", file=sys.stderr, flush=True)
