@@ -3,114 +3,96 @@
 from __future__ import annotations
 
 import argparse
-import csv
+import hashlib
 import math
+import sys
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from jittor_pranet.options import positive, whole
-from lib.catalog import NETWORKS, check_size, find_network
+import numpy as np
+
+from jittor_pranet.training.logs import Log
+from jittor_pranet.training.options import (
+    Config,
+    add_arguments,
+    new_config,
+    resumed_config,
+    saved_config,
+)
+from jittor_pranet.training.pictures import write_curves, write_samples
+from jittor_pranet.training.snapshot import (
+    BEST,
+    LAST,
+    STATE,
+    Position,
+    Snapshot,
+    open_folder,
+    read_snapshot,
+    restore,
+    write_best,
+    write_snapshot,
+)
+from jittor_pranet.training.validation import find_selection, mean_dice
 from utils import backend
-from utils.checkpoint import load_encoder_weights, load_weights, save_weights
-from utils.dataset import WORKERS, TrainSet, batches_per_epoch, epoch_batches
+from utils.checkpoint import load_encoder_weights, load_weights
+from utils.dataset import TrainSet, batches_per_epoch, epoch_batches
 from utils.errors import UserError
+from utils.image_io import Pair
 from utils.interruption import Interruption
 from utils.progress import Progress
+
+__all__ = ["add_arguments", "run", "scaled_sizes"]
 
 SCALES = (0.75, 1.0, 1.25)  # each batch makes one optimizer step at each
 
 
-@dataclass(frozen=True)
-class Config:
-    """All that decides the outcome of a training; written into every snapshot."""
-
-    model_type: str
-    train_path: str
-    trainsize: int
-    batchsize: int
-    epoch: int
-    lr: float
-    clip: float
-    decay_rate: float
-    decay_epoch: int
-    seed: int
-    published_epochs: bool
-    weighted_bce: bool
-    max_steps: int | None
-    backbone_weights: str | None
-    weights: str | None
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    default = argparse.SUPPRESS  # of options whose help says it
-    parser.add_argument("--model_type", default="PraNet-V2", metavar="NAME",
-                        help=f"one of {', '.join(NETWORKS)}")
-    parser.add_argument("--train_path", required=True, metavar="DIR", default=default,
-                        help="folder with images/ and masks/, paired by the files' stems")
-    parser.add_argument("--train_save", required=True, metavar="DIR", default=default,
-                        help="new folder for last.npz (the weights) and log.csv")
-    parser.add_argument("--epoch", type=whole(1), default=default, help="epochs (published: V1 20, V2 30)")
-    parser.add_argument("--batchsize", type=whole(1), default=default,
-                        help="images in a batch (published: V1 16, V2 8)")
-    parser.add_argument("--trainsize", type=int, default=352, help="side of the training images in pixels")
-    parser.add_argument("--lr", type=positive, default=1e-4, help="learning rate of Adam")
-    parser.add_argument("--clip", type=positive, default=0.5, help="gradients are clamped to [-CLIP, CLIP]")
-    parser.add_argument("--decay_rate", type=positive, default=0.1, help="factor of lr at each decay")
-    parser.add_argument("--decay_epoch", type=whole(1), default=50, help="epochs between two decays")
-    parser.add_argument("--max_steps", type=whole(1), default=None, metavar="N",
-                        help="stop after N optimizer steps; each batch makes three")
-    parser.add_argument("--save_every", type=whole(1), default=1, metavar="N",
-                        help="epochs between snapshots")
-    parser.add_argument("--backbone_weights", default=None, metavar="FILE",
-                        help="ImageNet weights of the encoder")
-    parser.add_argument("--weights", default=None, metavar="FILE",
-                        help="weights of the whole network to start from")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the initial weights and the shuffling")
-    parser.add_argument("--workers", type=whole(1), default=WORKERS, help="threads that read images ahead")
-    parser.add_argument("--published_epochs", action="store_true",
-                        help="run one epoch less than --epoch, as the published script does")
-    parser.add_argument("--weighted_bce", action="store_true",
-                        help="V1: weight the BCE, which the published code means to and does not")
-    backend.add_device_argument(parser)
-
-
 def run(args: argparse.Namespace) -> int:
-    config = make_config(args)
-    folder = new_folder(args.train_save)
-    train_set = TrainSet(config.train_path, config.trainsize)
+    folder, snapshot = find_run(args)
+    config = resumed_config(args, snapshot.config, str(snapshot.source)) if snapshot else new_config(args)
+    if config.select_on_test:
+        print("warning: --select_on_test chooses best.npz on test sets, whose figures then say too much; "
+              "--val_fraction is the honest way", file=sys.stderr)
+    train_set = TrainSet(config.train_path, config.trainsize, in_memory=args.cache == "ram")
     device = backend.prepare(args.device)
-    trainer = Trainer(config, folder, train_set, args.workers)
-    print(f"{config.model_type}: {len(train_set)} pairs, batches of {config.batchsize}, "
-          f"{trainer.total_steps} steps on {device}")
-    code = trainer.run(args.save_every)
-    print(f"weights: {trainer.snapshot_path}\nlog: {trainer.log_path}")
+    trainer = Trainer(config, open_folder(folder), train_set, args.workers, snapshot)
+    held = sum(map(len, trainer.selection.values()))
+    print(f"{config.model_type}: {len(trainer.train_set)} pairs, {held} to choose the best weights on, "
+          f"batches of {config.batchsize}, {trainer.total_steps} steps on {device}")
+    if snapshot:
+        print(f"resumed after step {trainer.position.step}")
+    code = trainer.run(args.save_every, args.save_steps)
+    print(f"weights: {folder / LAST}")
+    if trainer.position.best is not None:
+        print(f"best weights: {folder / BEST} (mDice {trainer.position.best:.4f})")
+    print(f"log: {trainer.log.path}")
     return code
 
 
-def make_config(args: argparse.Namespace) -> Config:
-    network = find_network(args.model_type)
-    check_size(args.trainsize)
-    if args.weighted_bce and network.decoder != "RA":
-        raise UserError("--weighted_bce: only V1 networks have an unweighted BCE; leave it out")
-    if args.published_epochs and getattr(args, "epoch", network.epochs) == 1:
-        raise UserError("--published_epochs --epoch 1: leaves no epoch to run; take --epoch 2")
-    values = {"epoch": network.epochs, "batchsize": network.batch_size, **vars(args)}
-    return Config(**{field.name: values[field.name] for field in fields(Config)})
+def find_run(args: argparse.Namespace) -> tuple[Path, Snapshot | None]:
+    """The folder of the run and the snapshot to resume from, if any.
 
-
-def new_folder(path: str) -> Path:
-    """Makes the folder for a run. Raises UserError rather than write over an earlier one."""
-    folder = Path(path)
-    if (folder / "last.npz").exists():
-        raise UserError(f"{folder}: holds the weights of an earlier run (last.npz); choose another "
-                        "--train_save")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
-    return folder
+    Raises:
+        UserError: the flags name no folder or two, a folder to resume holds no state, or that of a new run
+            holds an earlier one.
+    """
+    resume, save = getattr(args, "resume", None), getattr(args, "train_save", None)
+    if resume in (None, "auto") and save is None:
+        raise UserError("--train_save is missing: the folder for the weights and logs")
+    if resume not in (None, "auto"):
+        folder = Path(resume).parent if Path(resume).name == STATE else Path(resume)
+        if save is not None and Path(save).resolve() != folder.resolve():
+            raise UserError(f"--train_save {save}: a resumed run goes on in its own folder, {folder}; "
+                            "leave --train_save out")
+        return folder, read_snapshot(folder)
+    folder = Path(save)
+    earlier = next((name for name in (STATE, LAST) if (folder / name).exists()), None)
+    if resume == "auto":
+        return folder, read_snapshot(folder) if earlier == STATE else None
+    if earlier:
+        raise UserError(f"{folder}: holds an earlier run ({earlier}); go on with it by --resume {folder}, or "
+                        "choose another --train_save")
+    return folder, None
 
 
 def learning_rate(config: Config, epoch: int) -> float:
@@ -123,19 +105,43 @@ def scaled_sizes(size: int) -> list[int]:
     return [max(round(size * scale / 32), 1) * 32 for scale in SCALES]
 
 
-class Trainer:
-    """Network, optimizer and position of one run."""
+def fingerprint(pairs: list[Pair]) -> str:
+    """Tells sets of other files apart: a digest of all stems and the files' sizes in bytes."""
+    listed = [(pair.stem, pair.image.stat().st_size, pair.mask.stat().st_size) for pair in pairs]
+    return hashlib.sha256(repr(listed).encode()).hexdigest()
 
-    def __init__(self, config: Config, folder: Path, train_set: TrainSet, workers: int):
+
+class Trainer:
+    """One run: network, optimizer, position and logs.
+
+    An epoch, a batch of it and a scale make a step; the number of steps done says where the run stands.
+    """
+
+    def __init__(self, config: Config, folder: Path, train_set: TrainSet, workers: int,
+                 snapshot: Snapshot | None):
+        self.config, self.folder, self.workers = config, folder, workers
+        self.data = fingerprint(train_set.pairs)
+        train_pairs, self.selection = find_selection(config, train_set.pairs)
+        self.train_set = train_set = train_set.subset(train_pairs)
+        self.epoch_steps = batches_per_epoch(train_set, config.batchsize) * len(SCALES)
+        self.total_steps = min(config.epochs * self.epoch_steps, config.max_steps or math.inf)
+        self._build()
+        self.position = Position()
+        if snapshot:
+            self._restore(snapshot)
+        backend.jt.sync_all()  # a step on values that are still to be computed would sum in another order
+        self.first_step = self.position.step  # of this process: kernels are compiled in the steps after it
+        self.losses = ["loss", *(f"map{stage}" for stage in self.model.decoder.stages)]
+        self.log = Log(folder / "log.csv", ("step", "epoch", "size", "lr", *self.losses, "seconds"),
+                       self.position.step)
+        self.epoch_log = Log(folder / "epochs.csv", ("step", "epoch", "lr", *self.losses, "val_mDice",
+                                                     "seconds"), self.position.ended)
+
+    def _build(self) -> None:
         from lib import build_model
         from lib.optimizer import Adam, trainable_parameters
 
-        self.config, self.train_set, self.workers = config, train_set, workers
-        self.snapshot_path, self.log_path = folder / "last.npz", folder / "log.csv"
-        self.epochs = config.epoch - int(config.published_epochs)
-        self.total_steps = self.epochs * batches_per_epoch(train_set, config.batchsize) * len(SCALES)
-        if config.max_steps is not None:
-            self.total_steps = min(self.total_steps, config.max_steps)
+        config = self.config
         backend.jt.set_global_seed(config.seed)
         self.model = build_model(config.model_type)
         if config.backbone_weights:
@@ -146,48 +152,96 @@ class Trainer:
         self.model.train()
         self.optimizer = Adam(trainable_parameters(self.model), config.clip)
 
-    def run(self, save_every: int) -> int:
+    def _restore(self, snapshot: Snapshot) -> None:
+        if snapshot.data != self.data:
+            raise UserError(f"{self.config.train_path}: is not the set that the run of {snapshot.source} was "
+                            "begun with; give that one as --train_path, or start a new run with --weights")
+        restore(snapshot, self.model, self.optimizer)
+        self.position = snapshot.position
+
+    def run(self, save_every: int, save_steps: int | None) -> int:
         """Trains to the end or to a signal, saves, and returns the exit code."""
-        with Interruption() as interruption, open(self.log_path, "w", newline="", buffering=1) as log, \
-                Progress(self.total_steps, "training", "step") as progress:
-            rows = csv.writer(log)
-            rows.writerow(["step", "epoch", "size", "lr", "loss", "seconds"])
-            for epoch in range(self.epochs):
+        if self.position.ended >= self.total_steps:
+            return 0
+        first, last = self.position.ended // self.epoch_steps, math.ceil(self.total_steps / self.epoch_steps)
+        with Interruption() as interruption, \
+                Progress(self.total_steps, "training", "step", self.position.step) as progress:
+            for epoch in range(first, last):
                 for row in self.train_epoch(epoch):
-                    rows.writerow(row)
-                    progress.step(note=f"loss {row[4]:.4f}")
-                    if interruption.signal or self.optimizer.steps == self.total_steps:
-                        self.save(epoch)
+                    self.log.add(**row)
+                    progress.step(note=f"epoch {epoch + 1}/{self.config.epochs}, loss {row['loss']:.4f}")
+                    if interruption.signal:
+                        self.save()
                         return interruption.exit_code
-                if (epoch + 1) % save_every == 0:
-                    self.save(epoch)
-        raise AssertionError("the last step of the last epoch returns")
+                    if save_steps and self.position.step % save_steps == 0:
+                        self.save()
+                if not self.end_epoch(epoch, interruption):
+                    self.save()
+                    return interruption.exit_code
+                if (epoch + 1) % save_every == 0 or epoch + 1 == last:
+                    self.save()
+        return 0
 
     def train_epoch(self, epoch: int):
-        """Makes the steps of an epoch; yields the row of the log for each."""
-        lr = learning_rate(self.config, epoch)
-        batches = epoch_batches(self.train_set, self.config.batchsize, self.config.seed, epoch, self.workers)
-        for images, masks, stems in batches:
-            for size in scaled_sizes(self.config.trainsize):
+        """Makes the steps of an epoch that are left to do; yields the row of the log for each."""
+        first_batch, first_scale = divmod(self.position.step - epoch * self.epoch_steps, len(SCALES))
+        sizes, lr = scaled_sizes(self.config.trainsize), learning_rate(self.config, epoch)
+        for images, masks, stems in epoch_batches(self.train_set, self.config.batchsize, self.config.seed,
+                                                  epoch, self.workers, first_batch):
+            for size in sizes[first_scale:]:
+                if self.position.step == self.total_steps:
+                    return
                 start = time.perf_counter()
-                loss = self.step(images, masks, size, lr)
-                if not math.isfinite(loss):
-                    raise UserError(f"the loss of step {self.optimizer.steps} is {loss} on "
-                                    f"{', '.join(stems)}; lower --lr, or look at these images and masks")
-                yield [self.optimizer.steps, epoch + 1, size, lr, loss, round(time.perf_counter() - start, 4)]
+                losses = self.step(images, masks, size, lr)
+                if not all(map(math.isfinite, losses)):
+                    raise UserError(f"the loss of step {self.position.step + 1} is {sum(losses)} on "
+                                    f"{', '.join(stems)}; lower --lr, or look at these images and masks. The "
+                                    f"last snapshot in {self.folder} is of before")
+                self.position.step += 1
+                yield {"step": self.position.step, "epoch": epoch + 1, "size": size, "lr": lr,
+                       **dict(zip(self.losses, (sum(losses), *losses))),
+                       "seconds": round(time.perf_counter() - start, 4)}
+            first_scale = 0
 
-    def step(self, images, masks, size: int, lr: float) -> float:
-        """One optimizer step on a batch at one scale; returns its loss, summed over the maps."""
+    def step(self, images: np.ndarray, masks: np.ndarray, size: int, lr: float) -> list[float]:
+        """One optimizer step on a batch at one scale; returns the loss of each map."""
         from lib.ops import resize_bilinear
 
-        first = self.optimizer.steps < len(SCALES)
-        with backend.compiling(f"step {self.optimizer.steps + 1}") if first else nullcontext():
-            images, masks = (resize_bilinear(backend.jt.array(batch), (size, size), align_corners=True)
+        jt = backend.jt
+        np.random.seed(np.random.SeedSequence([self.config.seed, self.position.step]).generate_state(4))
+        new_size = self.position.step - self.first_step < len(SCALES)
+        with backend.compiling(f"step {self.position.step + 1}") if new_size else nullcontext():
+            images, masks = (resize_bilinear(jt.array(batch), (size, size), align_corners=True)
                              for batch in (images, masks))
-            loss = sum(self.model.losses(self.model(images), masks))
-            self.optimizer.step(loss, lr)
-            return loss.item()
+            losses = self.model.losses(self.model(images), masks)
+            self.optimizer.step(sum(losses), lr)
+            jt.sync_all()  # as above: each step begins with nothing left to do, after a resume as well
+            return [loss.item() for loss in losses]
 
-    def save(self, epoch: int) -> None:
-        info = {**asdict(self.config), "step": self.optimizer.steps, "epochs_begun": epoch + 1}
-        save_weights(self.model, self.snapshot_path, info)
+    def end_epoch(self, epoch: int, interruption: Interruption) -> bool:
+        """Measures, keeps the best weights, logs and draws; False if a signal came in between."""
+        start, dice = time.perf_counter(), None
+        if self.selection:
+            with backend.compiling("validation"):
+                measured = mean_dice(self.model, self.selection, self.config,
+                                     stopped=lambda: interruption.signal is not None)
+            if measured is None:
+                return False
+            dice, samples = measured
+            if self.position.best is None or dice > self.position.best:
+                self.position.best, self.position.best_step = dice, self.position.step
+                write_best(self.folder, self.model, self.position, saved_config(self.config))
+            write_samples(self.folder / "samples.png", samples,
+                          f"step {self.position.step}, mDice {dice:.4f} of all")
+        rows = [row for row in self.log.rows if row["epoch"] == epoch + 1]
+        seconds = sum(row["seconds"] for row in rows) + time.perf_counter() - start
+        self.epoch_log.add(step=self.position.step, epoch=epoch + 1, lr=rows[-1]["lr"], val_mDice=dice,
+                           seconds=round(seconds, 1),
+                           **{name: sum(row[name] for row in rows) / len(rows) for name in self.losses})
+        write_curves(self.folder / "curves.png", self.log.rows, self.epoch_log.rows)
+        self.position.ended = self.position.step
+        return True
+
+    def save(self) -> None:
+        write_snapshot(self.folder, self.model, self.optimizer, self.position, saved_config(self.config),
+                       self.data)

@@ -1,0 +1,1 @@
+"""The parts of the program train: options, run folder, logs, validation, pictures."""

@@ -1,0 +1,160 @@
+"""The flags of the program train and the configuration that they make.
+
+The configuration is all that decides the outcome. Its defaults stand here once; a flag that is not given
+leaves no trace among the parsed arguments, so that a resumed run knows which ones were.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+
+from jittor_pranet.options import positive, whole
+from lib.catalog import NETWORKS, check_size, find_network
+from utils import backend
+from utils.dataset import WORKERS
+from utils.errors import UserError
+
+# When a run is resumed: the data have moved, more is wanted.
+MAY_CHANGE = ("train_path", "test_path", "epoch", "max_steps")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that decides the outcome of a training; written into every snapshot."""
+
+    train_path: str
+    epoch: int
+    batchsize: int
+    model_type: str = "PraNet-V2"
+    trainsize: int = 352
+    lr: float = 1e-4
+    clip: float = 0.5
+    decay_rate: float = 0.1
+    decay_epoch: int = 50
+    max_steps: int | None = None
+    val_fraction: float = 0.1
+    select_on_test: tuple[str, ...] | None = None
+    test_path: str | None = None
+    seed: int = 0
+    backbone_weights: str | None = None
+    weights: str | None = None
+    published_epochs: bool = False
+    weighted_bce: bool = False
+
+    @property
+    def epochs(self) -> int:
+        return self.epoch - int(self.published_epochs)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    defaults = {field.name: field.default for field in fields(Config)}
+
+    def option(name: str, help: str, **kind) -> None:
+        """A flag of the configuration."""
+        default = defaults[name]
+        if default is not MISSING and default is not None and default is not False:
+            help = f"{help} (default: {default})"
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=help, **kind)
+
+    option("model_type", f"one of {', '.join(NETWORKS)}", metavar="NAME")
+    option("train_path", "folder with images/ and masks/, paired by the files' stems", metavar="DIR")
+    parser.add_argument("--train_save", metavar="DIR", default=argparse.SUPPRESS,
+                        help="new folder for the weights, the state to resume from and the logs")
+    parser.add_argument("--resume", metavar="PATH", default=argparse.SUPPRESS,
+                        help="continue the run in this folder with its options; auto: the one in "
+                             "--train_save, or a new one where there is none")
+    option("epoch", "epochs (published: V1 20, V2 30)", type=whole(1))
+    option("batchsize", "images in a batch (published: V1 16, V2 8)", type=whole(1))
+    option("trainsize", "side of the training images in pixels", type=int)
+    option("lr", "learning rate of Adam", type=positive)
+    option("clip", "gradients are clamped to [-CLIP, CLIP]", type=positive)
+    option("decay_rate", "factor of lr at each decay", type=positive)
+    option("decay_epoch", "epochs between two decays", type=whole(1))
+    option("max_steps", "stop after N optimizer steps; each batch makes three", type=whole(1), metavar="N")
+    parser.add_argument("--save_every", type=whole(1), default=1, metavar="N",
+                        help="epochs between snapshots")
+    parser.add_argument("--save_steps", type=whole(1), default=None, metavar="N",
+                        help="take a snapshot every N steps too, which bounds what a crash can cost")
+    option("val_fraction", "share of the training set that is held out, of each source alike; best.npz has "
+           "the highest mDice on it. 0 trains on all, as published, and writes no best.npz", type=fraction)
+    option("select_on_test", "choose best.npz on these test sets instead, as the published script does: "
+           "their figures are then no test any more", nargs="+", metavar="SET")
+    option("test_path", "folder with the sets of --select_on_test", metavar="DIR")
+    option("backbone_weights", "ImageNet weights of the encoder", metavar="FILE")
+    option("weights", "weights of the whole network to start from", metavar="FILE")
+    option("seed", "of the initial weights, the order and DropPath", type=whole(0))
+    parser.add_argument("--workers", type=whole(0), default=WORKERS,
+                        help="processes that read images ahead; 0 reads them between the steps")
+    parser.add_argument("--cache", choices=("none", "ram"), default="none",
+                        help="ram: keep the resized images, 0.5 MB each at 352 pixels")
+    option("published_epochs", "run one epoch less than --epoch, as the published script does",
+           action="store_true")
+    option("weighted_bce", "V1: weight the BCE, which the published code means to and does not",
+           action="store_true")
+    backend.add_device_argument(parser)
+
+
+def new_config(args: argparse.Namespace) -> Config:
+    """The configuration of a new run. Raises UserError where flags are missing or exclude each other."""
+    given = _given(args)
+    if "train_path" not in given:
+        raise UserError("--train_path is missing: the folder with images/ and masks/")
+    network = find_network(given.get("model_type", Config.model_type))
+    config = Config(**{"epoch": network.epochs, "batchsize": network.batch_size, **given})
+    check(config)
+    return config
+
+
+def resumed_config(args: argparse.Namespace, saved: dict, source: str) -> Config:
+    """The configuration ``saved`` in the snapshot ``source``, with the given flags that may change.
+
+    Raises:
+        UserError: another flag differs from the snapshot's, or ``saved`` is no configuration of ours.
+    """
+    try:
+        config = Config(**{name: tuple(value) if isinstance(value, list) else value
+                           for name, value in saved.items()})
+    except TypeError as error:
+        raise UserError(f"{source}: its configuration is not of this version ({error}); start a new run "
+                        "with --weights") from error
+    given = _given(args)
+    for name, value in given.items():
+        if name not in MAY_CHANGE and value != getattr(config, name):
+            raise UserError(f"--{name} {value}: the run of {source} has {getattr(config, name)}; leave it "
+                            "out, or start a new run in another --train_save")
+    config = replace(config, **given)
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    network = find_network(config.model_type)
+    check_size(config.trainsize)
+    if config.weighted_bce and network.decoder != "RA":
+        raise UserError("--weighted_bce: only V1 networks have an unweighted BCE; leave it out")
+    if bool(config.select_on_test) != bool(config.test_path):
+        raise UserError("--select_on_test and --test_path: give both or none")
+    if config.epochs == 0:
+        raise UserError("--published_epochs --epoch 1: leaves no epoch to run; take --epoch 2")
+
+
+def saved_config(config: Config) -> dict:
+    return asdict(config)
+
+
+def _given(args: argparse.Namespace) -> dict:
+    names = {field.name for field in fields(Config)}
+    return {name: tuple(value) if isinstance(value, list) else value
+            for name, value in vars(args).items() if name in names}
+
+
+def fraction(text: str) -> float:
+    """An argparse type: a number from 0 to below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
+    return value

@@ -1,0 +1,127 @@
+"""The pictures of a run, drawn with Pillow: its curves, and maps of a few images beside their masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from jittor_pranet.training.validation import Sample
+from utils.files import write_whole
+from utils.image_io import read_rgb
+
+PANEL, MARGIN = (800, 280), (64, 44, 24, 36)  # a chart's size; left, top, right, bottom around its frame
+INK, GRID, BACKGROUND = (40, 40, 40), (225, 225, 225), (255, 255, 255)
+# Okabe and Ito's colours, which colour-blind eyes tell apart.
+COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
+FOUND, FALSE, MISSED = (255, 255, 255), (213, 94, 0), (86, 180, 233)
+TILE = 176  # side of a sample's pictures
+
+Points = list[tuple[float, float]]
+
+
+def write_curves(path: Path, steps: list[dict], epochs: list[dict]) -> None:
+    """Draws the loss of each map by step and, where it was measured, mDice by epoch.
+
+    Args:
+        steps, epochs: the rows of log.csv and epochs.csv.
+    """
+    maps = [name for name in steps[0] if name.startswith("map")]
+    width = max(1, len(steps) // 200)
+    losses = {name: _smooth([(row["step"], row[name]) for row in steps], width) for name in maps}
+    charts = [_chart(f"loss of each map, mean of {width} steps" if width > 1 else "loss of each map", losses)]
+    dice = [(row["step"], row["val_mDice"]) for row in epochs if row["val_mDice"] is not None]
+    if dice:
+        charts.append(_chart(f"validation mDice, best {max(value for _, value in dice):.4f}",
+                             {"mDice": dice}, marks=True))
+    _write(path, np.concatenate([np.asarray(chart) for chart in charts]))
+
+
+def write_samples(path: Path, samples: list[Sample], title: str) -> None:
+    """Draws one row for each sample: image, map, mask, and where the two differ at mid-grey."""
+    heading = Image.new("RGB", (4 * TILE, 40), BACKGROUND)
+    draw, font = ImageDraw.Draw(heading), _font(13)
+    draw.text((6, 3), title, INK, font)
+    for column, name in enumerate(("image", "map", "mask", "")):
+        draw.text((column * TILE + 6, 22), name, INK, font)
+    for column, (name, colour) in enumerate((("too much", FALSE), ("missed", MISSED))):
+        draw.text((3 * TILE + 6 + 70 * column, 22), name, colour, font)
+    rows = [np.asarray(heading)]
+    for sample in samples:
+        tiles = (np.asarray(read_rgb(sample.pair.image)), sample.levels, sample.mask.astype(np.uint8) * 255,
+                 _error(sample.levels >= 128, sample.mask))
+        rows.append(np.concatenate([_tile(tile) for tile in tiles], axis=1))
+    _write(path, np.concatenate(rows))
+
+
+def _error(found: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    picture = np.zeros((*mask.shape, 3), np.uint8)
+    for region, colour in ((found & mask, FOUND), (found & ~mask, FALSE), (mask & ~found, MISSED)):
+        picture[region] = colour
+    return picture
+
+
+def _tile(pixels: np.ndarray) -> np.ndarray:
+    """A picture within a square, its proportions kept."""
+    picture = Image.fromarray(pixels).convert("RGB")
+    picture.thumbnail((TILE - 4, TILE - 4))
+    tile = Image.new("RGB", (TILE, TILE), BACKGROUND)
+    tile.paste(picture, ((TILE - picture.width) // 2, (TILE - picture.height) // 2))
+    return np.asarray(tile)
+
+
+def _chart(title: str, lines: dict[str, Points], marks: bool = False) -> Image.Image:
+    """Lines over steps, in one frame; ``marks`` puts a dot on each point."""
+    chart = Image.new("RGB", PANEL, BACKGROUND)
+    draw, font = ImageDraw.Draw(chart), _font(13)
+    left, top, right, bottom = MARGIN[0], MARGIN[1], PANEL[0] - MARGIN[2], PANEL[1] - MARGIN[3]
+    points = [point for line in lines.values() for point in line]
+    x_ticks, y_ticks = _ticks([0, *(x for x, _ in points)]), _ticks([y for _, y in points])
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
+        up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        return left + across * (right - left), bottom - up * (bottom - top)
+
+    for y in y_ticks:
+        height = place(x_ticks[0], y)[1]
+        draw.line(((left, height), (right, height)), GRID)
+        draw.text((left - 8, height), f"{y:.4g}", INK, font, anchor="rm")
+    for x in x_ticks:
+        draw.text((place(x, y_ticks[0])[0], bottom + 6), f"{x:g}", INK, font, anchor="ma")
+    draw.text((left, 8), title, INK, _font(15))
+    draw.text((right, bottom + 20), "step", INK, font, anchor="ra")
+    for number, (name, line) in enumerate(lines.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        draw.line([place(*point) for point in line], colour, 2)
+        for x, y in (place(*point) for point in line if marks or len(line) == 1):
+            draw.ellipse((x - 3, y - 3, x + 3, y + 3), colour)
+        if len(lines) > 1:
+            draw.text((right - 70 * (len(lines) - number) + 10, 24), name, colour, font)
+    return chart
+
+
+def _ticks(values: list[float]) -> list[float]:
+    """Four to nine round numbers, the outer ones around all values."""
+    low, high = min(values), max(values)
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** np.floor(np.log10(span))
+    step = next(step for step in (power / 5, power / 2, power, 2 * power) if span / step <= 7)
+    first, last = np.floor(low / step), np.ceil(high / step)
+    return [float(round(number * step, 10)) for number in np.arange(first, max(last, first + 1) + 1)]
+
+
+def _smooth(points: Points, width: int) -> Points:
+    """The mean of every ``width`` points."""
+    groups = [points[start:start + width] for start in range(0, len(points), width)]
+    return [tuple(np.mean(group, axis=0)) for group in groups]
+
+
+def _font(size: int) -> ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _write(path: Path, pixels: np.ndarray) -> None:
+    with write_whole(path) as file:
+        Image.fromarray(pixels).save(file, format="PNG")

@@ -1,0 +1,144 @@
+"""The folder of a run: the state that it is resumed from, and the weights for everybody else.
+
+`state.npz` alone suffices to resume. The weight files are written around it in an order that makes any moment
+of a kill harmless: `best.npz` before the state that knows of it, `last.npz` after the state it is taken from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from utils.checkpoint import load_weights, read_info, read_weights, save_arrays, save_weights
+from utils.errors import UserError
+
+STATE, LAST, BEST = "state.npz", "last.npz", "best.npz"
+FORMAT = 1  # of state.npz
+
+
+@dataclass
+class Position:
+    """Where a run stands. All else follows: epoch, batch and scale, the rate, every random draw.
+
+    Attributes:
+        step: optimizer steps done.
+        ended: the step at which the last epoch ended, its validation included.
+        best: highest mDice so far, and the step it was reached at.
+    """
+
+    step: int = 0
+    ended: int = 0
+    best: float | None = None
+    best_step: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.step, int) and isinstance(self.ended, int) and 0 <= self.ended <= self.step):
+            raise ValueError(f"position {self}")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What `state.npz` holds."""
+
+    source: Path
+    config: dict
+    position: Position
+    data: str  # fingerprint of the training set
+    arrays: dict[str, np.ndarray] = field(repr=False)  # weights/NAME, mean/NAME, square/NAME
+
+    def part(self, kind: str) -> dict[str, np.ndarray]:
+        """The arrays of one kind by published name."""
+        prefix = f"{kind}/"
+        return {name[len(prefix):]: array for name, array in self.arrays.items() if name.startswith(prefix)}
+
+
+def open_folder(path: str) -> Path:
+    """The folder of a run, made if it is not there, without what a killed run has left half written.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.glob(".*.part"):
+            part.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
+    return folder
+
+
+def read_snapshot(folder: Path) -> Snapshot:
+    """Raises UserError when there is no state to resume from, or not a whole one."""
+    path = folder / STATE
+    if not path.exists():
+        raise UserError(f"{folder}: has no {STATE} to resume from; give the --train_save of an earlier run")
+    info = read_info(path)
+    try:
+        if info["format"] != FORMAT:
+            raise UserError(f"{path}: has format {info['format']}, expected {FORMAT}; resume it with the "
+                            f"version that wrote it, or start a new run with --weights {folder / LAST}")
+        return Snapshot(path, dict(info["config"]), Position(**info["position"]), str(info["data"]),
+                        read_weights(path))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: is no state of a training ({type(error).__name__}: {error}); start a new "
+                        f"run with --weights {folder / LAST}") from error
+
+
+def write_snapshot(folder: Path, model, optimizer, position: Position, config: dict, data: str) -> None:
+    """Writes `state.npz`, then `last.npz`.
+
+    Raises:
+        UserError: a weight is not finite, or the disk is full; the earlier snapshot stays.
+    """
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    broken = next((name for name, array in weights.items() if not np.isfinite(array).all()), None)
+    if broken:
+        raise UserError(f"{broken} is no longer finite after step {position.step}; what {folder} holds is "
+                        "kept. Start again with a lower --lr")
+    arrays = {f"weights/{name}": array for name, array in weights.items()}
+    for name, mean, square in zip(_names(model, optimizer), optimizer.means, optimizer.squares):
+        arrays[f"mean/{name}"], arrays[f"square/{name}"] = mean.numpy(), square.numpy()
+    info = {"format": FORMAT, "config": config, "position": asdict(position), "data": data}
+    save_arrays(arrays, folder / STATE, info)
+    save_arrays(weights, folder / LAST, weights_info(position.step, config))
+
+
+def write_best(folder: Path, model, position: Position, config: dict) -> None:
+    """Writes `best.npz`; the state that knows of it has to follow."""
+    save_weights(model, folder / BEST, {**weights_info(position.step, config), "mDice": position.best})
+
+
+def weights_info(step: int, config: dict) -> dict:
+    return {**config, "step": step}
+
+
+def restore(snapshot: Snapshot, model, optimizer) -> None:
+    """Sets weights and Adam's moments, and writes `last.npz` where a kill has left an older one.
+
+    Raises:
+        UserError: the snapshot does not fit the network.
+    """
+    weights = snapshot.part("weights")
+    load_weights(model, weights)
+    means, squares = snapshot.part("mean"), snapshot.part("square")
+    names = _names(model, optimizer)
+    if set(names) != set(means) or set(names) != set(squares):
+        raise UserError(f"{snapshot.source}: Adam's moments in it are not those of {len(names)} parameters")
+    for name, mean, square in zip(names, optimizer.means, optimizer.squares):
+        if means[name].shape != tuple(mean.shape) or squares[name].shape != tuple(square.shape):
+            raise UserError(f"{snapshot.source}: the moments of {name} have another shape than it")
+        mean.update(means[name])
+        square.update(squares[name])
+    optimizer.steps = snapshot.position.step
+    last = snapshot.source.with_name(LAST)
+    if not last.exists() or read_info(last).get("step") != optimizer.steps:
+        save_arrays(weights, last, weights_info(optimizer.steps, snapshot.config))
+
+
+def _names(model, optimizer) -> list[str]:
+    """The published names of the optimizer's parameters, in its order."""
+    names = {id(value): name for name, value in model.state_dict().items()}
+    return [names[id(value)] for value in optimizer.parameters]

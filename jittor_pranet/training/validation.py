@@ -1,0 +1,125 @@
+"""Which weights are the best: by mDice on pairs held out of the training set, or on test sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+
+from jittor_pranet.test import finish_map
+from jittor_pranet.training.options import Config
+from utils import backend
+from utils.dataset import WORKERS, find_test_sets, normalise, read_ahead
+from utils.errors import UserError
+from utils.image_io import Pair, check_sizes, find_pairs, read_grey, read_rgb
+from utils.metrics import MASK_RULES, Measures
+
+SAMPLES = 6  # pairs whose maps are shown
+SPLIT = 1  # tells the split's random numbers from those of the epochs' order
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A pair, its map (uint8, of the image's own size) and its mask (bool)."""
+
+    pair: Pair
+    levels: np.ndarray
+    mask: np.ndarray
+
+
+def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Splits pairs into those to train on and those to select on, both in the given order.
+
+    Each source gives its fraction, rounded, but at least one pair where it has two.
+
+    Raises:
+        UserError: nothing would be left to select on.
+    """
+    if fraction == 0:
+        return pairs, []
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(source(pair.stem), []).append(pair)
+    held: set[Pair] = set()
+    for number, name in enumerate(sorted(groups)):
+        group = groups[name]
+        count = min(max(round(fraction * len(group)), 1), len(group) - 1)
+        chosen = np.random.default_rng([seed, number, SPLIT]).permutation(len(group))[:count]
+        held.update(group[index] for index in chosen)
+    if not held:
+        raise UserError(f"--val_fraction {fraction}: {len(pairs)} pairs are too few to hold some out; train "
+                        "on all with --val_fraction 0")
+    return [pair for pair in pairs if pair not in held], [pair for pair in pairs if pair in held]
+
+
+def source(stem: str) -> str:
+    """Where a pair of the benchmark's training set is from: Kvasir-SEG is cju..., CVC-ClinicDB a number."""
+    if stem.startswith("cju"):
+        return "Kvasir"
+    return "CVC-ClinicDB" if stem.isdecimal() else "other"
+
+
+def find_selection(config: Config, pairs: list[Pair]) -> tuple[list[Pair], dict[str, list[Pair]]]:
+    """The pairs to train on, and those to select on by set; no set where the last weights are taken.
+
+    Raises:
+        UserError: too few pairs, or a test set is missing or has a defect.
+    """
+    if not config.select_on_test:
+        train, held = hold_out(pairs, config.val_fraction, config.seed)
+        return train, {"validation": held} if held else {}
+    folders = find_test_sets(config.test_path, list(config.select_on_test))
+    sets = {name: find_pairs(images, Path(images).parent / "masks") for name, images in folders.items()}
+    for tests in sets.values():
+        check_sizes(tests)
+    return pairs, sets
+
+
+def mean_dice(model, sets: dict[str, list[Pair]], config: Config, stopped: Callable[[], bool],
+              ) -> tuple[float, list[Sample]] | None:
+    """The mean over the sets of mDice, as `test --evaluate` measures it, and some samples.
+
+    None if ``stopped`` says so on the way. The model is left in training mode.
+    """
+    shown = _spread([pair for pairs in sets.values() for pair in pairs], SAMPLES)
+    figures, samples = [], []
+    for pairs in sets.values():
+        measures = Measures()
+        for sample in predict(model, pairs, config.trainsize, config.batchsize):
+            measures.update(sample.levels, sample.mask)
+            if sample.pair in shown:
+                samples.append(sample)
+            if stopped():
+                return None
+        figures.append(measures.result()["meanDic"])
+    return sum(figures) / len(figures), samples
+
+
+def predict(model, pairs: list[Pair], size: int, batch_size: int) -> Iterator[Sample]:
+    """The maps that the program test would write, one after the other."""
+    def load(pair: Pair) -> tuple[Pair, np.ndarray, np.ndarray]:
+        mask = np.asarray(read_grey(pair.mask)) > MASK_RULES["mid"]
+        return pair, normalise(read_rgb(pair.image), size), mask
+
+    loaded = read_ahead(load, pairs, WORKERS, ahead=batch_size)
+    model.eval()
+    try:
+        for start in range(0, len(pairs), batch_size):
+            batch = [next(loaded) for _ in pairs[start:start + batch_size]]
+            with backend.jt.no_grad():
+                logits = model.merge(model(backend.jt.array(np.stack([image for _, image, _ in batch]))))
+                maps = [finish_map(logits[index:index + 1], mask.shape, minmax=True)
+                        for index, (_, _, mask) in enumerate(batch)]
+            for (pair, _, mask), values in zip(batch, maps):
+                yield Sample(pair, (values * 255).astype(np.uint8), mask)
+    finally:
+        loaded.close()
+        model.train()
+
+
+def _spread(pairs: list[Pair], count: int) -> set[Pair]:
+    """Some of the pairs, evenly spread over all."""
+    return {pairs[index] for index in np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)}
