@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jittor_pranet.training.augmentation import augment
+from jittor_pranet.training.board import Board
 from jittor_pranet.training.logs import Log
 from jittor_pranet.training.options import (
     Config,
@@ -45,6 +47,7 @@ from utils.progress import Progress
 __all__ = ["add_arguments", "run", "scaled_sizes"]
 
 SCALES = (0.75, 1.0, 1.25)  # each batch makes one optimizer step at each
+AUGMENTATION = 2  # tells its random numbers from those of the order and the split
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
               "--val_fraction is the honest way", file=sys.stderr)
     train_set = TrainSet(config.train_path, config.trainsize, in_memory=args.cache == "ram")
     device = backend.prepare(args.device)
-    trainer = Trainer(config, open_folder(folder), train_set, args.workers, snapshot)
+    board = Board(folder / "tensorboard") if args.tensorboard else None
+    trainer = Trainer(config, open_folder(folder), train_set, args.workers, snapshot, board)
     held = sum(map(len, trainer.selection.values()))
     print(f"{config.model_type}: {len(trainer.train_set)} pairs, {held} to choose the best weights on, "
           f"batches of {config.batchsize}, {trainer.total_steps} steps on {device}")
@@ -95,9 +99,13 @@ def find_run(args: argparse.Namespace) -> tuple[Path, Snapshot | None]:
     return folder, None
 
 
-def learning_rate(config: Config, epoch: int) -> float:
-    """Of an epoch counted from 0. The published code multiplies again each epoch once decay has begun."""
-    return config.lr * config.decay_rate ** (epoch // config.decay_epoch)
+def learning_rate(config: Config, epoch: int, step: int) -> float:
+    """Of an epoch and a step of the whole run, both counted from 0.
+
+    The published code multiplies by the decay again each epoch once it has begun.
+    """
+    rate = config.lr * config.decay_rate ** (epoch // config.decay_epoch)
+    return rate * min((step + 1) / config.warmup_steps, 1.0) if config.warmup_steps else rate
 
 
 def scaled_sizes(size: int) -> list[int]:
@@ -118,46 +126,52 @@ class Trainer:
     """
 
     def __init__(self, config: Config, folder: Path, train_set: TrainSet, workers: int,
-                 snapshot: Snapshot | None):
-        self.config, self.folder, self.workers = config, folder, workers
+                 snapshot: Snapshot | None, board: Board | None):
+        self.config, self.folder, self.workers, self.board = config, folder, workers, board
         self.data = fingerprint(train_set.pairs)
         train_pairs, self.selection = find_selection(config, train_set.pairs)
         self.train_set = train_set = train_set.subset(train_pairs)
         self.epoch_steps = batches_per_epoch(train_set, config.batchsize) * len(SCALES)
         self.total_steps = min(config.epochs * self.epoch_steps, config.max_steps or math.inf)
-        self._build()
+        self._build(fresh=snapshot is None)
         self.position = Position()
         if snapshot:
             self._restore(snapshot)
         backend.jt.sync_all()  # a step on values that are still to be computed would sum in another order
         self.first_step = self.position.step  # of this process: kernels are compiled in the steps after it
         self.losses = ["loss", *(f"map{stage}" for stage in self.model.decoder.stages)]
-        self.log = Log(folder / "log.csv", ("step", "epoch", "size", "lr", *self.losses, "seconds"),
-                       self.position.step)
-        self.epoch_log = Log(folder / "epochs.csv", ("step", "epoch", "lr", *self.losses, "val_mDice",
-                                                     "seconds"), self.position.ended)
+        columns = ("step", "epoch", "size", "lr", *self.losses, "seconds", "images_per_s")
+        self.log = Log(folder / "log.csv", columns, self.position.step)
+        columns = ("step", "epoch", "lr", *self.losses, "val_mDice", "seconds")
+        self.epoch_log = Log(folder / "epochs.csv", columns, self.position.ended)
 
-    def _build(self) -> None:
+    def _build(self, fresh: bool) -> None:
+        """Network and optimizer; the weights to start from are read in a ``fresh`` run only."""
         from lib import build_model
-        from lib.optimizer import Adam, trainable_parameters
+        from lib.optimizer import Adam, Average, trainable_parameters
 
         config = self.config
         backend.jt.set_global_seed(config.seed)
         self.model = build_model(config.model_type)
-        if config.backbone_weights:
+        if fresh and config.backbone_weights:
             load_encoder_weights(self.model.encoder, config.backbone_weights)
-        if config.weights:
+        if fresh and config.weights:
             load_weights(self.model, config.weights)
         self.model.decoder.weighted_bce = config.weighted_bce
         self.model.train()
+        backend.jt.sync_all()  # the weights are drawn now, in an order that no option changes
         self.optimizer = Adam(trainable_parameters(self.model), config.clip)
+        self.average = Average(self.model, config.ema) if config.ema else None
 
     def _restore(self, snapshot: Snapshot) -> None:
         if snapshot.data != self.data:
             raise UserError(f"{self.config.train_path}: is not the set that the run of {snapshot.source} was "
                             "begun with; give that one as --train_path, or start a new run with --weights")
-        restore(snapshot, self.model, self.optimizer)
+        restore(snapshot, self.parts())
         self.position = snapshot.position
+        self.optimizer.steps = self.position.step
+        if self.average:
+            self.average.steps = self.position.step
 
     def run(self, save_every: int, save_steps: int | None) -> int:
         """Trains to the end or to a signal, saves, and returns the exit code."""
@@ -168,8 +182,8 @@ class Trainer:
                 Progress(self.total_steps, "training", "step", self.position.step) as progress:
             for epoch in range(first, last):
                 for row in self.train_epoch(epoch):
-                    self.log.add(**row)
-                    progress.step(note=f"epoch {epoch + 1}/{self.config.epochs}, loss {row['loss']:.4f}")
+                    self.record(self.log, row)
+                    progress.step(note=self.note(row))
                     if interruption.signal:
                         self.save()
                         return interruption.exit_code
@@ -182,25 +196,41 @@ class Trainer:
                     self.save()
         return 0
 
+    def record(self, log: Log, row: dict) -> None:
+        log.add(**row)
+        if self.board:
+            self.board.add(log.path.stem, row["step"], row)
+
+    def note(self, row: dict) -> str:
+        losses = " ".join(f"{name} {row[name]:.3f}" for name in self.losses)
+        return f"epoch {row['epoch']}/{self.config.epochs}, {losses}, {row['images_per_s']:.3g} images/s"
+
     def train_epoch(self, epoch: int):
         """Makes the steps of an epoch that are left to do; yields the row of the log for each."""
         first_batch, first_scale = divmod(self.position.step - epoch * self.epoch_steps, len(SCALES))
-        sizes, lr = scaled_sizes(self.config.trainsize), learning_rate(self.config, epoch)
-        for images, masks, stems in epoch_batches(self.train_set, self.config.batchsize, self.config.seed,
-                                                  epoch, self.workers, first_batch):
+        config = self.config
+        sizes = scaled_sizes(config.trainsize)
+        batches = epoch_batches(self.train_set, config.batchsize, config.seed, epoch, self.workers,
+                                first_batch)
+        for number, (images, masks, stems) in enumerate(batches, first_batch):
+            if config.flips or config.turns:
+                rng = np.random.default_rng([config.seed, epoch, number, AUGMENTATION])
+                images, masks = augment(images, masks, rng, config.flips, config.turns)
             for size in sizes[first_scale:]:
-                if self.position.step == self.total_steps:
+                if self.position.step >= self.total_steps:
                     return
                 start = time.perf_counter()
+                lr = learning_rate(config, epoch, self.position.step)
                 losses = self.step(images, masks, size, lr)
                 if not all(map(math.isfinite, losses)):
                     raise UserError(f"the loss of step {self.position.step + 1} is {sum(losses)} on "
                                     f"{', '.join(stems)}; lower --lr, or look at these images and masks. The "
                                     f"last snapshot in {self.folder} is of before")
+                seconds = time.perf_counter() - start
                 self.position.step += 1
                 yield {"step": self.position.step, "epoch": epoch + 1, "size": size, "lr": lr,
                        **dict(zip(self.losses, (sum(losses), *losses))),
-                       "seconds": round(time.perf_counter() - start, 4)}
+                       "seconds": round(seconds, 4), "images_per_s": round(len(images) / seconds, 2)}
             first_scale = 0
 
     def step(self, images: np.ndarray, masks: np.ndarray, size: int, lr: float) -> list[float]:
@@ -216,6 +246,9 @@ class Trainer:
             losses = self.model.losses(self.model(images), masks)
             self.optimizer.step(sum(losses), lr)
             jt.sync_all()  # as above: each step begins with nothing left to do, after a resume as well
+            if self.average:
+                self.average.step()
+                jt.sync_all()
             return [loss.item() for loss in losses]
 
     def end_epoch(self, epoch: int, interruption: Interruption) -> bool:
@@ -235,13 +268,21 @@ class Trainer:
                           f"step {self.position.step}, mDice {dice:.4f} of all")
         rows = [row for row in self.log.rows if row["epoch"] == epoch + 1]
         seconds = sum(row["seconds"] for row in rows) + time.perf_counter() - start
-        self.epoch_log.add(step=self.position.step, epoch=epoch + 1, lr=rows[-1]["lr"], val_mDice=dice,
-                           seconds=round(seconds, 1),
-                           **{name: sum(row[name] for row in rows) / len(rows) for name in self.losses})
+        means = {name: sum(row[name] for row in rows) / len(rows) for name in self.losses}
+        self.record(self.epoch_log, {"step": self.position.step, "epoch": epoch + 1, "lr": rows[-1]["lr"],
+                                     **means, "val_mDice": dice, "seconds": round(seconds, 1)})
         write_curves(self.folder / "curves.png", self.log.rows, self.epoch_log.rows)
         self.position.ended = self.position.step
         return True
 
     def save(self) -> None:
-        write_snapshot(self.folder, self.model, self.optimizer, self.position, saved_config(self.config),
-                       self.data)
+        write_snapshot(self.folder, self.parts(), self.position, saved_config(self.config), self.data)
+
+    def parts(self) -> dict[str, dict]:
+        """All variables that a snapshot holds, by kind and published name."""
+        weights = self.model.state_dict()
+        names = {id(value): name for name, value in weights.items()}
+        trained = [names[id(value)] for value in self.optimizer.parameters]
+        parts = {"weights": weights, "mean": dict(zip(trained, self.optimizer.means)),
+                 "square": dict(zip(trained, self.optimizer.squares))}
+        return {**parts, "average": self.average.values} if self.average else parts

@@ -1,4 +1,4 @@
-"""Adam as PyTorch computes it, with the gradients clamped by value."""
+"""Adam as PyTorch computes it, with the gradients clamped by value; the moving average of a network."""
 
 from __future__ import annotations
 
@@ -37,3 +37,23 @@ class Adam:
             mean.update(mean * BETAS[0] + gradient * (1.0 - BETAS[0]))
             square.update(square * BETAS[1] + gradient * gradient * (1.0 - BETAS[1]))
             value.update(value - rate * mean / (square.sqrt() / correction + EPS))
+
+
+class Average:
+    """The exponential moving average of a network's parameters and running statistics.
+
+    The decay grows to its value as (1 + steps) / (10 + steps), so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, model, decay: float):
+        self.model, self.decay, self.steps = model, decay, 0
+        self.values = {name: jt.array(value.numpy()).stop_grad()
+                       for name, value in model.state_dict().items()}
+
+    def step(self) -> None:
+        """Takes in the network's values after an optimizer step."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, value in self.model.state_dict().items():
+            average = self.values[name]
+            average.update(average * decay + value.detach() * (1.0 - decay))

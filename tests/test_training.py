@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import shutil
@@ -24,9 +25,9 @@ OPTIONS = ("--train_path", "train", "--trainsize", SIZE, "--batchsize", 2, "--de
 
 
 def log_of(folder: Path, name: str = "log.csv") -> list[dict]:
-    """The rows of a log without their times."""
+    """The rows of a log without what depends on the clock."""
     rows = list(csv.DictReader((folder / name).read_text().splitlines()))
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+    return [{name: row[name] for name in row if name not in ("seconds", "images_per_s")} for row in rows]
 
 
 def assert_same_run(folder: Path, expected: Path) -> None:
@@ -153,3 +154,59 @@ def test_mistakes_with_resume_are_one_line_and_exit_code_2(place, arguments, mes
     output = run("train", *arguments, "--device", "cpu", cwd=place, code=2)
     last = output.splitlines()[-1]
     assert message in last and "error: " in last and "Traceback" not in output
+
+
+def test_the_average_is_kept_apart_and_leaves_the_training_untouched(place):
+    """And it goes on after a resume."""
+    options = (*OPTIONS, "--epoch", 2, "--seed", 3, "--ema", 0.9)
+    run("train", *options, "--train_save", "average", cwd=place)
+    run("train", *options, "--train_save", "resumed", "--max_steps", 4, cwd=place)
+    run("train", "--resume", "resumed", "--max_steps", 100, "--device", "cpu", cwd=place)
+    assert_same_run(place / "resumed", place / "average")
+    whole, last, average = (read_weights(place / name) for name in (
+        "whole/last.npz", "average/last.npz", "average/ema.npz"))
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, last[name])
+    assert list(average) == list(last) and any((average[name] != last[name]).any() for name in last)
+
+
+def test_warm_up_flips_and_turns_change_the_training_and_nothing_else_does(place):
+    first = {}
+    for flags in ((), ("--warmup_steps", 4), ("--flips",), ("--turns",)):
+        folder = place / f"options{''.join(map(str, flags))}"
+        run("train", *OPTIONS, "--train_save", folder, "--seed", 3, "--max_steps", 2, "--val_fraction", 0,
+            *flags, cwd=place)
+        first[flags] = [(row["lr"], row["loss"]) for row in log_of(folder)]
+        assert not (folder / "best.npz").exists() and not (folder / "ema.npz").exists()
+    plain = first.pop(())
+    warm = first.pop(("--warmup_steps", 4))
+    assert [float(rate) for rate, _ in warm] == [2.5e-5, 5e-5]
+    assert warm[0][1] == plain[0][1] and warm[1][1] != plain[1][1]
+    for rows in first.values():
+        assert rows[0][0] == plain[0][0] and rows[0][1] != plain[0][1]
+
+
+def test_a_loss_that_is_not_finite_names_its_images_and_keeps_the_snapshot(place):
+    """The rate is so high that the first step ruins the network."""
+    options = (*OPTIONS, "--seed", 3, "--val_fraction", 0)
+    run("train", *options, "--train_save", "ruined", "--lr", 1e30, "--max_steps", 1, cwd=place)
+    before = (place / "ruined" / "state.npz").read_bytes()
+    output = run("train", "--resume", "ruined", "--max_steps", 9, "--device", "cpu", cwd=place, code=2)
+    last = output.splitlines()[-1]
+    assert "error: the loss of step 2 is" in last and "polyp" in last and "lower --lr" in last
+    assert (place / "ruined" / "state.npz").read_bytes() == before
+
+
+def test_the_published_choice_on_test_sets_is_made_by_name_with_a_warning(place):
+    draw_set(place / "tests" / "One", 2)
+    draw_set(place / "tests" / "Two", 3)
+    output = run("train", *OPTIONS, "--train_save", "leak", "--max_steps", 2, "--test_path", "tests",
+                 "--select_on_test", "One", "Two", cwd=place)
+    assert "warning: --select_on_test chooses best.npz on test sets" in output
+    assert "5 pairs, 5 to choose the best weights on" in output
+    chosen = read_info(place / "leak" / "best.npz")["mDice"]
+    run("test", "--weights", "leak/best.npz", "--test_path", "tests", "--save_path", "maps",
+        "--testsize", SIZE, "--evaluate", "--device", "cpu", cwd=place)
+    report = json.loads((place / "maps" / "evaluation" / "summary.json").read_text())
+    measured = [figures["meanDic"] for figures in report["datasets"].values()]
+    assert chosen == pytest.approx(sum(measured) / len(measured), abs=1e-9)

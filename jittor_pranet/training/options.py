@@ -33,6 +33,10 @@ class Config:
     decay_rate: float = 0.1
     decay_epoch: int = 50
     max_steps: int | None = None
+    warmup_steps: int = 0
+    flips: bool = False
+    turns: bool = False
+    ema: float | None = None
     val_fraction: float = 0.1
     select_on_test: tuple[str, ...] | None = None
     test_path: str | None = None
@@ -71,6 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("clip", "gradients are clamped to [-CLIP, CLIP]", type=positive)
     option("decay_rate", "factor of lr at each decay", type=positive)
     option("decay_epoch", "epochs between two decays", type=whole(1))
+    option("warmup_steps", "the rate grows evenly to --lr over the first N steps", type=whole(0), metavar="N")
+    option("flips", "mirror images left to right and top to bottom at random", action="store_true")
+    option("turns", "turn images by quarters at random", action="store_true")
+    option("ema", "keep the moving average of the weights with this decay, 0.999 for example, in ema.npz",
+           type=fraction, metavar="DECAY")
     option("max_steps", "stop after N optimizer steps; each batch makes three", type=whole(1), metavar="N")
     parser.add_argument("--save_every", type=whole(1), default=1, metavar="N",
                         help="epochs between snapshots")
@@ -88,6 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="processes that read images ahead; 0 reads them between the steps")
     parser.add_argument("--cache", choices=("none", "ram"), default="none",
                         help="ram: keep the resized images, 0.5 MB each at 352 pixels")
+    parser.add_argument("--tensorboard", action="store_true",
+                        help="write the logs for TensorBoard too, to TRAIN_SAVE/tensorboard")
     option("published_epochs", "run one epoch less than --epoch, as the published script does",
            action="store_true")
     option("weighted_bce", "V1: weight the BCE, which the published code means to and does not",

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.checkpoint import load_weights, read_info, read_weights, save_arrays, save_weights
+from utils.checkpoint import read_info, read_weights, save_arrays, save_weights
 from utils.errors import UserError
 
-STATE, LAST, BEST = "state.npz", "last.npz", "best.npz"
+STATE, LAST, BEST, AVERAGE = "state.npz", "last.npz", "best.npz", "ema.npz"
 FORMAT = 1  # of state.npz
+
+Parts = dict[str, dict]  # {kind: {published name: variable}}
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Snapshot:
     config: dict
     position: Position
     data: str  # fingerprint of the training set
-    arrays: dict[str, np.ndarray] = field(repr=False)  # weights/NAME, mean/NAME, square/NAME
+    arrays: dict[str, np.ndarray] = field(repr=False)  # KIND/NAME; kinds are weights, mean, square, average
 
     def part(self, kind: str) -> dict[str, np.ndarray]:
         """The arrays of one kind by published name."""
@@ -87,23 +89,21 @@ def read_snapshot(folder: Path) -> Snapshot:
                         f"run with --weights {folder / LAST}") from error
 
 
-def write_snapshot(folder: Path, model, optimizer, position: Position, config: dict, data: str) -> None:
-    """Writes `state.npz`, then `last.npz`.
+def write_snapshot(folder: Path, parts: Parts, position: Position, config: dict, data: str) -> None:
+    """Writes `state.npz`, then the weight files that are taken from it.
 
     Raises:
-        UserError: a weight is not finite, or the disk is full; the earlier snapshot stays.
+        UserError: a value is not finite, or the disk is full; the earlier snapshot stays.
     """
-    weights = {name: value.numpy() for name, value in model.state_dict().items()}
-    broken = next((name for name, array in weights.items() if not np.isfinite(array).all()), None)
+    arrays = {f"{kind}/{name}": variable.numpy() for kind, variables in parts.items()
+              for name, variable in variables.items()}
+    broken = next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
     if broken:
         raise UserError(f"{broken} is no longer finite after step {position.step}; what {folder} holds is "
                         "kept. Start again with a lower --lr")
-    arrays = {f"weights/{name}": array for name, array in weights.items()}
-    for name, mean, square in zip(_names(model, optimizer), optimizer.means, optimizer.squares):
-        arrays[f"mean/{name}"], arrays[f"square/{name}"] = mean.numpy(), square.numpy()
     info = {"format": FORMAT, "config": config, "position": asdict(position), "data": data}
     save_arrays(arrays, folder / STATE, info)
-    save_arrays(weights, folder / LAST, weights_info(position.step, config))
+    _write_derived(Snapshot(folder / STATE, config, position, data, arrays))
 
 
 def write_best(folder: Path, model, position: Position, config: dict) -> None:
@@ -111,34 +111,33 @@ def write_best(folder: Path, model, position: Position, config: dict) -> None:
     save_weights(model, folder / BEST, {**weights_info(position.step, config), "mDice": position.best})
 
 
-def weights_info(step: int, config: dict) -> dict:
-    return {**config, "step": step}
-
-
-def restore(snapshot: Snapshot, model, optimizer) -> None:
-    """Sets weights and Adam's moments, and writes `last.npz` where a kill has left an older one.
+def restore(snapshot: Snapshot, parts: Parts) -> None:
+    """Sets all variables, and writes the weight files anew where a kill has left older ones.
 
     Raises:
         UserError: the snapshot does not fit the network.
     """
-    weights = snapshot.part("weights")
-    load_weights(model, weights)
-    means, squares = snapshot.part("mean"), snapshot.part("square")
-    names = _names(model, optimizer)
-    if set(names) != set(means) or set(names) != set(squares):
-        raise UserError(f"{snapshot.source}: Adam's moments in it are not those of {len(names)} parameters")
-    for name, mean, square in zip(names, optimizer.means, optimizer.squares):
-        if means[name].shape != tuple(mean.shape) or squares[name].shape != tuple(square.shape):
-            raise UserError(f"{snapshot.source}: the moments of {name} have another shape than it")
-        mean.update(means[name])
-        square.update(squares[name])
-    optimizer.steps = snapshot.position.step
+    for kind, variables in parts.items():
+        arrays = snapshot.part(kind)
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        if {name: array.shape for name, array in arrays.items()} != shapes:
+            raise UserError(f"{snapshot.source}: the names and shapes of its {kind} are not those of the "
+                            "network; resume it with the version that wrote it")
+        for name, variable in variables.items():
+            variable.update(arrays[name].astype(str(variable.dtype)))
     last = snapshot.source.with_name(LAST)
-    if not last.exists() or read_info(last).get("step") != optimizer.steps:
-        save_arrays(weights, last, weights_info(optimizer.steps, snapshot.config))
+    if not last.exists() or read_info(last).get("step") != snapshot.position.step:
+        _write_derived(snapshot)
 
 
-def _names(model, optimizer) -> list[str]:
-    """The published names of the optimizer's parameters, in its order."""
-    names = {id(value): name for name, value in model.state_dict().items()}
-    return [names[id(value)] for value in optimizer.parameters]
+def _write_derived(snapshot: Snapshot) -> None:
+    """`last.npz` comes last: that it is of this step tells that all are."""
+    info = weights_info(snapshot.position.step, snapshot.config)
+    for kind, name in (("average", AVERAGE), ("weights", LAST)):
+        arrays = snapshot.part(kind)
+        if arrays:
+            save_arrays(arrays, snapshot.source.with_name(name), info)
+
+
+def weights_info(step: int, config: dict) -> dict:
+    return {**config, "step": step}
