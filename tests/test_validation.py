@@ -11,23 +11,29 @@ from PIL import Image
 
 from jittor_pranet.training.logs import Log
 from jittor_pranet.training.pictures import FALSE, FOUND, MISSED, _error, _ticks, write_curves
-from jittor_pranet.training.validation import hold_out, source
+from jittor_pranet.training.validation import hold_out
 from utils.errors import UserError
 from utils.image_io import Pair
+from utils.survey import source_of
 
 
 def pairs_of(*stems: str) -> list[Pair]:
     return [Pair(stem, Path(f"{stem}.jpg"), Path(f"{stem}.png")) for stem in stems]
 
 
-BENCHMARK = pairs_of(*(f"cju{number:03}" for number in range(90)), *map(str, range(55)))
+BENCHMARK = pairs_of(*(f"cju{number:022}" for number in range(90)), *map(str, range(55)))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_each_source_gives_its_share(seed):
     train, held = hold_out(BENCHMARK, 0.1, seed)
-    assert Counter(source(pair.stem) for pair in held) == {"Kvasir": 9, "CVC-ClinicDB": 6}
+    assert Counter(source_of(pair.stem) for pair in held) == {"Kvasir": 9, "CVC-ClinicDB": 6}
     assert sorted(train + held, key=BENCHMARK.index) == BENCHMARK and not set(train) & set(held)
+
+
+def test_names_of_other_sets_are_one_group():
+    held = hold_out(pairs_of(*(f"{letter}{letter}7" for letter in "abcdefghijklmnopqrst")), 0.1, 0)[1]
+    assert len(held) == 2
 
 
 def test_the_split_is_a_function_of_the_seed():

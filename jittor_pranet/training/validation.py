@@ -16,6 +16,7 @@ from utils.dataset import WORKERS, find_test_sets, normalise, read_ahead
 from utils.errors import UserError
 from utils.image_io import Pair, check_sizes, find_pairs, read_grey, read_rgb
 from utils.metrics import MASK_RULES, Measures
+from utils.survey import SOURCES, source_of
 
 SAMPLES = 6  # pairs whose maps are shown
 SPLIT = 1  # tells the split's random numbers from those of the epochs' order
@@ -42,7 +43,9 @@ def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair],
         return pairs, []
     groups: dict[str, list[Pair]] = {}
     for pair in pairs:
-        groups.setdefault(source(pair.stem), []).append(pair)
+        # Names of other sets tell nothing certain: they are one group.
+        source = source_of(pair.stem)
+        groups.setdefault(source if source in SOURCES else "other", []).append(pair)
     held: set[Pair] = set()
     for number, name in enumerate(sorted(groups)):
         group = groups[name]
@@ -53,13 +56,6 @@ def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair],
         raise UserError(f"--val_fraction {fraction}: {len(pairs)} pairs are too few to hold some out; train "
                         "on all with --val_fraction 0")
     return [pair for pair in pairs if pair not in held], [pair for pair in pairs if pair in held]
-
-
-def source(stem: str) -> str:
-    """Where a pair of the benchmark's training set is from: Kvasir-SEG is cju..., CVC-ClinicDB a number."""
-    if stem.startswith("cju"):
-        return "Kvasir"
-    return "CVC-ClinicDB" if stem.isdecimal() else "other"
 
 
 def find_selection(config: Config, pairs: list[Pair]) -> tuple[list[Pair], dict[str, list[Pair]]]:
