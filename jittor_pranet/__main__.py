@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from types import ModuleType
+from typing import NoReturn
 
 import jittor_pranet
 from utils.errors import UserError
@@ -23,12 +24,26 @@ PROGRAMS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Answers a wrong flag in one line, as every other mistake is; the usage is a screenful."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; `{self.prog} --help` lists the flags\n")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but not that of a flag which is off or unset when left out."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 def build_parser(argv: list[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jittor_pranet", description=jittor_pranet.__doc__)
+    parser = Parser(prog="python -m jittor_pranet", description=jittor_pranet.__doc__)
     programs = parser.add_subparsers(dest="program", metavar="PROGRAM", required=True)
     for name, summary in PROGRAMS.items():
         program = programs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
-                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                      formatter_class=HelpFormatter)
         if name in argv[:1]:
             load_program(name).add_arguments(program)
     return parser
