@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jittor_pranet.options import whole
+from jittor_pranet.options import fraction, whole
 from lib.catalog import NETWORKS, check_size, find_network
 from utils import backend
 from utils.checkpoint import load_weights, read_info
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no_minmax", action="store_true",
                         help="write the probability; the published maps are stretched to 0..255 per image")
     parser.add_argument("--threshold", type=fraction, default=None, metavar="T",
-                        help="write 255 where the map is above T (0..1) and 0 elsewhere")
+                        help="write 255 where the map is above T (from 0 to below 1) and 0 elsewhere")
     parser.add_argument("--overlays", action="store_true",
                         help=f"write the images with the map's contour to SAVE_PATH/{OVERLAYS} too")
     parser.add_argument("--evaluate", action="store_true",
@@ -51,16 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=whole(0), default=WORKERS,
                         help="processes that read images ahead; 0 reads them between the batches")
     backend.add_device_argument(parser)
-
-
-def fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

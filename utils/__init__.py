@@ -1,1 +1,1 @@
-"""Data, files, checkpoints, metrics and the runtime. Nothing here knows a network."""
+"""Data, files, checkpoints, metrics and the runtime. Nothing here builds or imports a network."""

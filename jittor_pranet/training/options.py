@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 
-from jittor_pranet.options import positive, whole
+from jittor_pranet.options import fraction, positive, whole
 from lib.catalog import NETWORKS, check_size, find_network
 from utils import backend
 from utils.dataset import WORKERS
@@ -158,14 +158,3 @@ def _given(args: argparse.Namespace) -> dict:
     names = {field.name for field in fields(Config)}
     return {name: tuple(value) if isinstance(value, list) else value
             for name, value in vars(args).items() if name in names}
-
-
-def fraction(text: str) -> float:
-    """An argparse type: a number from 0 to below 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
-    return value
