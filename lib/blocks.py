@@ -10,27 +10,51 @@ nn = jt.nn
 
 
 class BatchNorm2d(nn.Module):
-    """Batch normalisation of (N,C,H,W); as in PyTorch, the running variance is the unbiased one."""
+    """Batch normalisation of (N,C,H,W); as in PyTorch, the running variance is the unbiased one.
+
+    In training it is a layer after the convolution, in testing a part of it: see `conv_bn`.
+    """
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1):
         self.eps, self.momentum = eps, momentum
         self.weight, self.bias = jt.ones(channels), jt.zeros(channels)
         self.running_mean = jt.zeros(channels).stop_grad()
         self.running_var = jt.ones(channels).stop_grad()
+        self._folded, self._keep_folded = None, False
 
-    def execute(self, x):
+    def execute(self, x, residual=None, relu: bool = False):
+        """Normalises (in training by the statistics of the batch), adds the residual, applies a ReLU."""
         if not self.is_training():
-            scale = self.weight / (self.running_var + self.eps).sqrt()
-            shift = self.bias - self.running_mean * scale
-            return x * scale.broadcast(x, [0, 2, 3]) + shift.broadcast(x, [0, 2, 3])
+            scale, shift = self._affine()
+            y = x * scale.broadcast(x, [0, 2, 3]) + shift.broadcast(x, [0, 2, 3])
+            y = y if residual is None else y + residual
+            return nn.relu(y) if relu else y
         count = x.shape[0] * x.shape[2] * x.shape[3]
         if count < 2:
             raise UserError("batch normalisation needs more than one value per channel in training, got "
                             f"shape {tuple(x.shape)}: take a larger batch or larger images")
-        y, mean, variance = ops.batch_norm(x, self.weight, self.bias, self.eps)
+        y, mean, variance = ops.batch_norm(x, self.weight, self.bias, self.eps, residual, relu)
         self._update(self.running_mean, mean)
         self._update(self.running_var, variance * (count / (count - 1)))
         return y
+
+    def folded(self, weight):
+        """(weight, bias) of the convolution that does what one of ``weight`` and this layer do in testing."""
+        if self._folded is not None:
+            return self._folded
+        scale, shift = self._affine()
+        pair = weight * scale.reshape(-1, 1, 1, 1), shift
+        if self._keep_folded:
+            self._folded = tuple(each.stop_grad() for each in pair)
+        return pair
+
+    def keep_folded(self) -> None:
+        """Folds once for all to come: later changes of the weights are not seen in testing."""
+        self._keep_folded = True
+
+    def _affine(self):
+        scale = self.weight / (self.running_var + self.eps).sqrt()
+        return scale, self.bias - self.running_mean * scale
 
     def _update(self, running, batch) -> None:
         running.update((running + (batch - running) * self.momentum).float32())
@@ -50,9 +74,23 @@ class LayerNorm(nn.Module):
 class Conv2d(nn.Conv2d):
     """2-D convolution through `lib.ops.conv2d`; parameters and arguments are Jittor's."""
 
+    @property
+    def geometry(self) -> ops.Geometry:
+        return ops.Geometry(self.stride, self.padding, self.dilation, self.groups)
+
     def execute(self, x, channels_last: bool = False):
-        geometry = ops.Geometry(self.stride, self.padding, self.dilation, self.groups)
-        return ops.conv2d(x, self.weight, self.bias, geometry, channels_last)
+        return ops.conv2d(x, self.weight, self.bias, self.geometry, channels_last)
+
+
+def conv_bn(conv: Conv2d, norm: BatchNorm2d, x, residual=None, relu: bool = False):
+    """A convolution without bias, batch normalisation, the residual added, a ReLU if asked for."""
+    if norm.is_training():
+        return norm(conv(x), residual, relu)
+    weight, bias = norm.folded(conv.weight)
+    if residual is None:
+        return ops.conv2d(x, weight, bias, conv.geometry, relu=relu)
+    y = ops.conv2d(x, weight, bias, conv.geometry) + residual
+    return nn.relu(y) if relu else y
 
 
 class Linear(nn.Linear):
@@ -75,14 +113,14 @@ class AveragePool(nn.Module):
 
 
 class ConvBN(nn.Module):
-    """Convolution and batch normalisation, without activation. Published name: BasicConv2d."""
+    """Convolution and batch normalisation. Published name: BasicConv2d."""
 
     def __init__(self, inputs: int, outputs: int, kernel_size, padding=0, dilation: int = 1):
         self.conv = Conv2d(inputs, outputs, kernel_size, padding=padding, dilation=dilation, bias=False)
         self.bn = BatchNorm2d(outputs)
 
-    def execute(self, x):
-        return self.bn(self.conv(x))
+    def execute(self, x, residual=None, relu: bool = False):
+        return conv_bn(self.conv, self.bn, x, residual, relu)
 
 
 class ReceptiveFieldBlock(nn.Module):
@@ -104,7 +142,7 @@ class ReceptiveFieldBlock(nn.Module):
 
     def execute(self, x):
         branches = [branch(x) for branch in (self.branch0, self.branch1, self.branch2, self.branch3)]
-        return nn.relu(self.conv_cat(jt.concat(branches, dim=1)) + self.conv_res(x))
+        return self.conv_cat(jt.concat(branches, dim=1), residual=self.conv_res(x), relu=True)
 
 
 class PartialDecoder(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib import losses
+from lib import losses, ops
 from lib.blocks import PartialDecoder, ReceptiveFieldBlock
 from lib.reverse_attention import DualSupervisedReverseAttention, ReverseAttention
 from utils.backend import jt
@@ -44,7 +44,8 @@ class ReverseAttentionDecoder(_Decoder):
         return maps
 
     def losses(self, maps, mask):
-        return [losses.single_supervision(each, mask, self.weighted_bce) for each in maps]
+        weight = ops.boundary_weight(mask)
+        return [losses.single_supervision(each, mask, weight, self.weighted_bce) for each in maps]
 
     def merge(self, maps):
         """The map to test with: that of stage 2."""
@@ -70,7 +71,7 @@ class DualSupervisedDecoder(_Decoder):
 
     def losses(self, maps, mask):
         half = len(maps) // 2
-        weight = losses.boundary_weight(mask)
+        weight = ops.boundary_weight(mask)
         return [losses.dual_supervision(fg, bg, mask, weight) for fg, bg in zip(maps[:half], maps[half:])]
 
     def merge(self, maps):

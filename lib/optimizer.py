@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from lib import ops
 from utils.backend import jt
-
-BETAS = (0.9, 0.999)
-EPS = 1e-8
 
 
 def trainable_parameters(model) -> list:
@@ -30,13 +28,9 @@ class Adam:
         """Takes the gradient of ``loss`` and moves every parameter once with rate ``lr``."""
         gradients = jt.grad(loss, self.parameters)
         self.steps += 1
-        rate = lr / (1.0 - BETAS[0] ** self.steps)
-        correction = (1.0 - BETAS[1] ** self.steps) ** 0.5
-        for value, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares):
-            gradient = jt.clamp(gradient, -self.clip, self.clip)
-            mean.update(mean * BETAS[0] + gradient * (1.0 - BETAS[0]))
-            square.update(square * BETAS[1] + gradient * gradient * (1.0 - BETAS[1]))
-            value.update(value - rate * mean / (square.sqrt() / correction + EPS))
+        ops.adam_step(self.parameters, gradients, self.means, self.squares, self.clip,
+                      rate=lr / (1.0 - ops.BETAS[0] ** self.steps),
+                      correction=(1.0 - ops.BETAS[1] ** self.steps) ** 0.5)
 
 
 class Average:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lib import ops
-from lib.blocks import BatchNorm2d, Conv2d
+from lib.blocks import BatchNorm2d, Conv2d, conv_bn
 from lib.catalog import Network, check_size, find_network
 from lib.decoders import DualSupervisedDecoder, ReverseAttentionDecoder
 from lib.pvt_v2 import PVTv2B2
@@ -24,7 +24,7 @@ def build_model(name: str, num_class: int = 1, use_softmax: bool = True) -> PraN
     Args:
         name: one of `lib.NETWORKS`.
         num_class: channels of each map; V1 knows only 1, its reverse attention being that of one map.
-        use_softmax: V2 only; see `lib.reverse_attention.dsra_gain`.
+        use_softmax: V2 only; see `lib.ops.dsra_gain`.
 
     Raises:
         UserError: unknown name, or a number of classes that the network cannot have.
@@ -45,7 +45,7 @@ class PraNet(nn.Module):
         self.optional_keys = tuple(f"{self._encoder_key}.{key}" for key in self.encoder.optional_keys)
         if network.decoder == "DSRA":
             # Used on one-channel input; the published PraNet-V2 only carries its keys.
-            self.conv = nn.Sequential(Conv2d(1, 3, 1), BatchNorm2d(3), nn.ReLU())
+            self.conv = nn.Sequential(Conv2d(1, 3, 1), BatchNorm2d(3))
             self.optional_keys += ("conv.",)
 
     def execute(self, x):
@@ -59,9 +59,15 @@ class PraNet(nn.Module):
         self._check(x.shape)
         size = tuple(x.shape[2:])
         if x.shape[1] == 1:
-            x = self.conv(x)
+            x = conv_bn(*self.conv, x, relu=True)
         maps = self.decoder(self.encoder(x)[1:])
         return [ops.resize_bilinear(each, size) for each in maps]
+
+    def fuse(self) -> None:
+        """Folds batch normalisations into their convolutions: for testing, with weights that stay."""
+        for module in self.modules():
+            if isinstance(module, BatchNorm2d):
+                module.keep_folded()
 
     def losses(self, maps, mask):
         """The loss of each map (V1) or pair of maps (V2) on masks (N,num_class,H,W); their sum is trained."""

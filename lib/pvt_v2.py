@@ -99,11 +99,7 @@ class Mlp(nn.Module):
         self.dwconv = DepthwiseConv(hidden)
 
     def execute(self, x):
-        return self.fc2(_gelu(self.dwconv(self.fc1(x))))
-
-
-def _gelu(x):
-    return 0.5 * x * (1.0 + jt.erf(x * (0.5 ** 0.5)))
+        return self.fc2(ops.gelu(self.dwconv(self.fc1(x))))
 
 
 class Block(nn.Module):

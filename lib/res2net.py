@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lib.blocks import AveragePool, BatchNorm2d, Conv2d
+from lib import ops
+from lib.blocks import AveragePool, BatchNorm2d, Conv2d, conv_bn
 from utils.backend import jt
 
 nn = jt.nn
@@ -37,14 +38,17 @@ class Bottle2neck(nn.Module):
                                             BatchNorm2d(planes * EXPANSION))
 
     def execute(self, x):
-        shortcut = self.downsample(x) if self._opening else x
-        groups = jt.chunk(nn.relu(self.bn1(self.conv1(x))), SCALES, dim=1)
+        shortcut = x
+        if self._opening:
+            pool, conv, norm = self.downsample
+            shortcut = conv_bn(conv, norm, pool(x))
+        groups = jt.chunk(conv_bn(self.conv1, self.bn1, x, relu=True), SCALES, dim=1)
         outputs = []
         for group, conv, norm in zip(groups, self.convs, self.bns):
             source = group if self._opening or not outputs else outputs[-1] + group
-            outputs.append(nn.relu(norm(conv(source))))
+            outputs.append(conv_bn(conv, norm, source, relu=True))
         outputs.append(self.pool(groups[-1]) if self._opening else groups[-1])
-        return nn.relu(self.bn3(self.conv3(jt.concat(outputs, dim=1))) + shortcut)
+        return conv_bn(self.conv3, self.bn3, jt.concat(outputs, dim=1), residual=shortcut, relu=True)
 
 
 class Res2Net50(nn.Module):
@@ -55,12 +59,12 @@ class Res2Net50(nn.Module):
     optional_keys = ("fc.",)
 
     def __init__(self):
+        # Identities hold the places of the published ReLUs, for the names of what follows them.
         self.conv1 = nn.Sequential(
-            Conv2d(3, 32, 3, stride=2, padding=1, bias=False), BatchNorm2d(32), nn.ReLU(),
-            Conv2d(32, 32, 3, padding=1, bias=False), BatchNorm2d(32), nn.ReLU(),
+            Conv2d(3, 32, 3, stride=2, padding=1, bias=False), BatchNorm2d(32), nn.Identity(),
+            Conv2d(32, 32, 3, padding=1, bias=False), BatchNorm2d(32), nn.Identity(),
             Conv2d(32, 64, 3, padding=1, bias=False))
         self.bn1 = BatchNorm2d(64)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         inputs = 64
         for index, (planes, blocks) in enumerate(zip((64, 128, 256, 512), (3, 4, 6, 3)), start=1):
             setattr(self, f"layer{index}", _layer(inputs, planes, blocks, stride=1 if index == 1 else 2))
@@ -73,7 +77,9 @@ class Res2Net50(nn.Module):
             unused.stop_grad()
 
     def execute(self, x):
-        x = self.maxpool(nn.relu(self.bn1(self.conv1(x))))
+        conv1, bn1, _, conv2, bn2, _, conv3 = self.conv1
+        x = conv_bn(conv2, bn2, conv_bn(conv1, bn1, x, relu=True), relu=True)
+        x = ops.max_pool(conv_bn(conv3, self.bn1, x, relu=True))
         features = []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)

@@ -13,21 +13,6 @@ from utils.backend import jt
 nn = jt.nn
 
 
-def dsra_gain(fg, guide_fg, guide_bg, use_softmax: bool = True):
-    """Raises a stage's own foreground map by what the deeper stage found: R_f = P_f + P_f * gamma.
-
-    gamma = softmax(up(R_f') - up(R_b')) over the classes (PraNet-V2), or the plain difference.
-    fg is (N,num_class,h,w); the guides are the deeper stage's maps (N,num_class,h',w').
-
-    **With one class the softmax is identically 1**: the result is 2 P_f and no gradient reaches the guides.
-    That is the published binary network, whose weights rely on it.
-    """
-    size = fg.shape[2:]
-    difference = ops.resize_bilinear(guide_fg, size) - ops.resize_bilinear(guide_bg, size)
-    gamma = nn.softmax(difference, dim=1) if use_softmax else difference
-    return fg + fg * gamma
-
-
 class _Stage(nn.Module):
     """conv1 squeezes a feature by 1x1 without activation; conv2 .. conv<convs> refine it, each with ReLU."""
 
@@ -40,7 +25,7 @@ class _Stage(nn.Module):
     def refine(self, feature):
         x = self.conv1(feature)
         for name in self._refining:
-            x = nn.relu(getattr(self, name)(x))
+            x = getattr(self, name)(x, relu=True)
         return x
 
 
@@ -58,12 +43,15 @@ class ReverseAttention(_Stage):
     def execute(self, feature, guide):
         """(N,inputs,h,w) and the deeper map (N,1,h',w') to this stage's map (N,1,h,w)."""
         guide = ops.resize_bilinear(guide, feature.shape[2:])
-        x = self.refine((1.0 - jt.sigmoid(guide)) * feature)
-        return getattr(self, self._head)(x) + guide
+        x = self.refine(ops.reverse_attention(guide, feature))
+        return getattr(self, self._head)(x, residual=guide)
 
 
 class DualSupervisedReverseAttention(_Stage):
-    """One stage of PraNet-V2: foreground and background maps of its own, the former raised by `dsra_gain`."""
+    """One stage of PraNet-V2: foreground and background maps of its own.
+
+    The former is raised by what the deeper stage found, see `lib.ops.dsra_gain`.
+    """
 
     def __init__(self, inputs: int, channels: int, convs: int, kernel_size: int, head_kernel_size: int,
                  num_class: int, use_softmax: bool = True):
@@ -77,4 +65,4 @@ class DualSupervisedReverseAttention(_Stage):
         """(N,inputs,h,w) and the deeper (N,num_class,h',w') maps to this stage's (fg, bg)."""
         x = self.refine(feature)
         fg, bg = (getattr(self, name)(x) for name in self._heads)
-        return dsra_gain(fg, guide_fg, guide_bg, self.use_softmax), bg
+        return ops.dsra_gain(fg, guide_fg, guide_bg, self.use_softmax), bg

@@ -20,6 +20,8 @@ TOLERANCES = {
     "float32": Tolerance(absolute=2e-6, relative=2e-6),  # one float32 operation on values near 1
     "float64": Tolerance(absolute=1e-12, relative=1e-10),  # float64 throughout, in another order
     "loss": Tolerance(relative=2e-6),  # sums of some thousand float32 terms
+    "weight": Tolerance(absolute=1e-6),  # boundary weights, from 1 to 6
+    "slope": Tolerance(absolute=2e-4),  # differences of float32 losses over 0.1, and their third-order term
     "adam": Tolerance(absolute=1e-7, relative=1e-6),  # a few steps of 1e-4 on values near 1
 }
 

@@ -40,7 +40,7 @@ def gradient_rows() -> Iterator[tuple[str, ...]]:
         if importlib.util.find_spec("torch"):
             twin = twin_pass(case, ours)
             on_branches = _spread(branch_errors(ours, twin))
-            crossed = f"{len(twin.crossings)} of {sum(each.size for each in ours.relu_inputs)}"
+            crossed = f"{len(twin.crossings)} of {sum(each.size for each in ours.relu_outputs)}"
             furthest = f"{twin.crossings.max(initial=0):.1e}"
         errors, floors = projection_errors(ours.gradients, case), projection_floors(case)
         yield case["model"], _spread(errors), _spread(floors), on_branches, crossed, furthest

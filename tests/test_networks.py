@@ -32,7 +32,7 @@ def test_names_and_shapes_are_the_published_ones(name):
 
 def test_one_class_gain_is_the_identity():
     """The published binary networks: R_f = 2 P_f, whatever the guide, to which no gradient goes."""
-    from lib.reverse_attention import dsra_gain
+    from lib.ops import dsra_gain
     from utils.backend import jt
 
     fg, guide = jt.array(drawn.images(1, 8, channels=1)), jt.array(drawn.images(1, 4, channels=1))
@@ -43,7 +43,7 @@ def test_one_class_gain_is_the_identity():
 
 @pytest.mark.parametrize("use_softmax", [True, False])
 def test_three_class_gain(use_softmax):
-    from lib.reverse_attention import dsra_gain
+    from lib.ops import dsra_gain
     from utils.backend import jt
 
     fg, guide_fg, guide_bg = (drawn.images(2, 6, seed, channels=3) for seed in range(3))
@@ -79,12 +79,13 @@ def test_encoders_stand_alone(module, encoder):
 
 
 def test_v2_takes_grey_input():
+    from lib.blocks import conv_bn
     from utils.backend import jt
 
     model = drawn_network("PVT-PraNet-V2")
     model.eval()
     grey = jt.array(drawn.images(1, 64, channels=1))
-    colour = jt.nn.relu(model.conv[1](model.conv[0](grey)))
+    colour = conv_bn(*model.conv, grey, relu=True)
     for from_grey, from_colour in zip(model(grey), model(colour)):
         np.testing.assert_array_equal(from_grey.numpy(), from_colour.numpy())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib import ops
+from lib import losses, ops
 from lib.optimizer import Adam
 from tests import drawn
 from tests.compare import assert_close, parity_bound
@@ -13,6 +13,14 @@ from utils.backend import jt
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
+
+
+@pytest.fixture(params=["fused", "plain"])
+def formulas(request):
+    """Runs a test on the fused operations and on the plain formulas beside them."""
+    ops.use_plain_formulas(request.param == "plain")
+    yield
+    ops.use_plain_formulas(False)
 
 
 def noise(tag: str, *shape: int) -> np.ndarray:
@@ -72,15 +80,13 @@ def test_convolution(name, with_bias, channels_last):
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (2, 3, 5), (2, 3, 4, 5), (1, 5)])
-def test_linear(shape):
+def test_linear(shape, formulas):
     check(ops.linear, functional.linear, noise("x", *shape), noise("w", 7, 5), noise("b", 7))
 
 
 @pytest.mark.parametrize(("batch", "tokens", "keys", "heads", "depth"),
                          [(2, 9, 4, 2, 8), (1, 1, 1, 1, 4), (1, 17, 17, 3, 5)])
-def test_attention(batch, tokens, keys, heads, depth):
-    from lib.ops.attention import _attention_plain
-
+def test_attention(batch, tokens, keys, heads, depth, formulas):
     def theirs(query, key_value):
         query = query.reshape(batch, tokens, heads, depth).transpose(1, 2)
         key, value = key_value.reshape(batch, keys, 2, heads, depth).permute(2, 0, 3, 1, 4)
@@ -88,8 +94,7 @@ def test_attention(batch, tokens, keys, heads, depth):
         return (weights @ value).transpose(1, 2).reshape(batch, tokens, heads * depth)
 
     inputs = noise("q", batch, tokens, heads * depth), 3 * noise("kv", batch, keys, 2 * heads * depth)
-    for ours in (ops.attention, _attention_plain):
-        check(lambda q, kv, ours=ours: ours(q, kv, heads), theirs, *inputs)
+    check(lambda q, kv: ops.attention(q, kv, heads), theirs, *inputs)
 
 
 def test_attention_of_large_scores_stays_finite():
@@ -98,7 +103,7 @@ def test_attention_of_large_scores_stays_finite():
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (4, 2, 1, 1), (2, 8, 31, 2)])
-def test_batch_norm(shape):
+def test_batch_norm(shape, formulas):
     """A mean that is large against the spread costs no digits: the variance is centred."""
     x = noise("x", *shape) + 30.0
     check(lambda *values: ops.batch_norm(*values, 1e-5)[0],
@@ -110,7 +115,7 @@ def test_batch_norm(shape):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8), (2, 3, 4, 16), (1, 5)])
-def test_layer_norm(shape):
+def test_layer_norm(shape, formulas):
     check(lambda *values: ops.layer_norm(*values, 1e-6),
           lambda x, w, b: functional.layer_norm(x, shape[-1:], w, b, eps=1e-6),
           noise("x", *shape) - 20.0, noise("w", shape[-1]), noise("b", shape[-1]))
@@ -123,15 +128,15 @@ def test_average_pool(size, stride, padding, side):
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("size", [(16, 16), (44, 24), (3, 5), (2, 2), (1, 1), (8, 8)])
-def test_resize(size, align_corners):
+@pytest.mark.parametrize("size", [(16, 16), (44, 24), (3, 5), (2, 2), (1, 1), (8, 8), (64, 9)])
+def test_resize(size, align_corners, formulas):
     def theirs(x):
         return functional.interpolate(x, size, mode="bilinear", align_corners=align_corners)
 
     check(lambda x: ops.resize_bilinear(x, size, align_corners), theirs, noise("x", 2, 3, 8, 8))
 
 
-def test_adam_takes_pytorchs_steps():
+def test_adam_takes_pytorchs_steps(formulas):
     """With tiny gradients too, where the place of eps decides, and with clamped ones."""
     start = noise("start", 6)
     slopes = np.array([1e-9, 1e-7, 1e-3, 0.4, -3.0, 50.0], np.float32)
@@ -145,3 +150,176 @@ def test_adam_takes_pytorchs_steps():
         theirs.grad.clamp_(-0.5, 0.5)
         peer.step()
     assert_close(ours.numpy(), theirs.detach().numpy(), "adam")
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(("before", "after"), [((1, 1), (7, 3)), ((1, 5), (32, 5)), ((11, 11), (352, 352)),
+                                               ((37, 53), (5, 1)), ((352, 2), (264, 3))])
+def test_resize_of_odd_shapes(before, after, align_corners):
+    check(lambda x: ops.resize_bilinear(x, after, align_corners),
+          lambda x: functional.interpolate(x, after, mode="bilinear", align_corners=align_corners),
+          noise("x", 1, 2, *before))
+
+
+@pytest.mark.parametrize("size", [(20, 20), (1, 1), (6, 35), (64, 33)])
+def test_resize_has_the_adjoint_for_a_gradient(size):
+    """<resize(x), y> = <x, gradient of y>: both sides see the same weights, to rounding."""
+    x, y = noise("x", 2, 3, 9, 13), noise("y", 2, 3, *size)
+    variable = jt.array(x)
+    resized = ops.resize_bilinear(variable, size)
+    gradient = jt.grad((resized * jt.array(y)).sum(), variable).numpy()
+    both = np.vdot(x.astype(np.float64), gradient), np.vdot(resized.numpy().astype(np.float64), y)
+    assert abs(both[0] - both[1]) <= parity_bound(0, "forward") * np.linalg.norm(x) * np.linalg.norm(gradient)
+
+
+@pytest.mark.parametrize(("guide", "feature"), [
+    ((2, 1, 3, 4), (2, 5, 6, 8)), ((1, 1, 1, 1), (1, 1, 1, 1)), ((3, 1, 11, 7), (3, 40, 11, 7)),
+    ((1, 1, 8, 8), (1, 3, 5, 3))])
+def test_reverse_attention(guide, feature, formulas):
+    def theirs(g, f):
+        return (1 - functional.interpolate(g, f.shape[2:], mode="bilinear").sigmoid()) * f
+
+    check(ops.reverse_attention, theirs, 4 * noise("guide", *guide), noise("feature", *feature))
+
+
+@pytest.mark.parametrize("use_softmax", [True, False])
+@pytest.mark.parametrize(("guide", "fg"), [((2, 3, 3, 4), (2, 3, 6, 8)), ((1, 9, 1, 1), (1, 9, 1, 1)),
+                                           ((2, 1, 3, 3), (2, 1, 6, 7)), ((1, 30, 5, 5), (1, 30, 11, 3))])
+def test_dsra_gain(guide, fg, use_softmax, formulas):
+    def theirs(fg, guide_fg, guide_bg):
+        up_fg, up_bg = (functional.interpolate(each, fg.shape[2:], mode="bilinear")
+                        for each in (guide_fg, guide_bg))
+        return fg + fg * ((up_fg - up_bg).softmax(1) if use_softmax else up_fg - up_bg)
+
+    inputs = noise("fg", *fg), 3 * noise("guide_fg", *guide), 3 * noise("guide_bg", *guide)
+    if use_softmax and fg[1] == 1:  # the guides take no part; jt.grad gives zeros, as PyTorch's softmax does
+        check(lambda *maps: ops.dsra_gain(*maps, use_softmax) + 0 * maps[1].sum() + 0 * maps[2].sum(),
+              theirs, *inputs)
+    else:
+        check(lambda *maps: ops.dsra_gain(*maps, use_softmax), theirs, *inputs)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 40, 70), (1, 3, 1, 1), (1, 1, 31, 2), (2, 2, 100, 33)])
+def test_boundary_weight(shape, formulas):
+    for mask in (drawn.stream("mask").random(shape) > 0.5, drawn.stream("soft").random(shape)):
+        mask = mask.astype(np.float32)
+        mean = functional.avg_pool2d(torch.tensor(mask).double(), 31, stride=1, padding=15).numpy()
+        assert_close(ops.boundary_weight(jt.array(mask)).numpy(), 1 + 5 * np.abs(mean - mask), "weight")
+
+
+LOSSES = {
+    "V2": lambda fg, bg, mask, weight: losses.dual_supervision(fg, bg, mask, weight),
+    "V1": lambda fg, bg, mask, weight: losses.single_supervision(fg, mask, weight) + 0 * bg.sum(),
+    "V1 weighted": lambda fg, bg, mask, weight: (losses.single_supervision(fg, mask, weight, True)
+                                                 + 0 * bg.sum()),
+}
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 24, 40), (1, 1, 1, 1), (2, 3, 70, 61)])
+@pytest.mark.parametrize("kind", LOSSES)
+def test_structure_loss(kind, shape, formulas):
+    """Also far from 0, where a careless formula overflows or loses the gradient."""
+    mask = drawn.stream("mask").random(shape).astype(np.float32)
+    weight = 1 + drawn.stream("weight").random(shape).astype(np.float32)
+    fg, bg = 20 * noise("fg", *shape), 20 * noise("bg", *shape)
+
+    def theirs(fg, bg):
+        m, w = (torch.tensor(each, dtype=torch.float64) for each in (mask, weight))
+
+        def bce(logits, target, weights):
+            each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+            return (weights * each).sum((2, 3)) / weights.sum((2, 3))
+
+        inter, union = ((w * each).sum((2, 3)) for each in (fg.sigmoid() * m, fg.sigmoid() + m))
+        iou = 1 - (inter + 1) / (union - inter + 1)
+        loss = bce(fg, m, torch.ones_like(w) if kind == "V1" else w) + iou
+        return (loss + (0.8 * bce(bg, 1 - m, w) if kind == "V2" else 0 * bg.sum())).mean().reshape(1)
+
+    check(lambda fg, bg: LOSSES[kind](fg, bg, jt.array(mask), jt.array(weight)), theirs, fg, bg)
+
+
+def test_loss_gradient_is_the_slope_of_the_loss():
+    """Against differences of the loss itself, in float64 by PyTorch's formula through `check` above; here by
+    float32 differences that are large enough to be seen."""
+    shape, step = (1, 1, 3, 3), 0.05
+    fg, bg = noise("fg", *shape), noise("bg", *shape)
+    mask = jt.array((drawn.stream("mask").random(shape) > 0.5).astype(np.float32))
+    weight = ops.boundary_weight(mask)
+
+    def loss(values):
+        return losses.dual_supervision(jt.array(values), jt.array(bg), mask, weight).item()
+
+    variable = jt.array(fg)
+    gradient = jt.grad(losses.dual_supervision(variable, jt.array(bg), mask, weight), variable).numpy()
+    for place in np.ndindex(shape):
+        change = np.zeros(shape, np.float32)
+        change[place] = step
+        assert_close((loss(fg + change) - loss(fg - change)) / (2 * step), gradient[place], "slope")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 8), (2, 5, 6, 24), (1, 1025)])
+def test_gelu(shape, formulas):
+    check(ops.gelu, functional.gelu, 3 * noise("x", *shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 1, 1), (1, 2, 7, 5), (1, 1, 2, 9)])
+def test_max_pool(shape, formulas, request):
+    if min(shape[2:]) <= 3 and "plain" in request.node.name:
+        pytest.skip("Jittor's own refuses maps that are no larger than the window")
+    check(ops.max_pool, lambda x: functional.max_pool2d(x, 3, 2, 1), noise("x", *shape))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_batch_norm_with_what_follows_it(relu, with_residual, formulas):
+    def theirs(x, w, b, residual):
+        y = functional.batch_norm(x, None, None, w, b, training=True) + with_residual * residual
+        return y.relu() if relu else y
+
+    def ours(x, w, b, residual):
+        y = ops.batch_norm(x, w, b, 1e-5, residual if with_residual else None, relu)[0]
+        return y if with_residual else y + 0 * residual
+
+    check(ours, theirs, noise("x", 2, 5, 9, 7), noise("w", 5), noise("b", 5), noise("residual", 2, 5, 9, 7))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_convolution_with_relu(channels_last, formulas):
+    def theirs(x, w, b):
+        x = x.permute(0, 3, 1, 2) if channels_last else x
+        y = functional.conv2d(x, w, b, padding=1).relu()
+        return y.permute(0, 2, 3, 1) if channels_last else y
+
+    check(lambda x, w, b: ops.conv2d(x, w, b, ops.Geometry(padding=(1, 1)), channels_last, relu=True), theirs,
+          noise("x", 2, 6, 6, 6), noise("w", 4, 6, 3, 3), noise("b", 4))
+
+
+NAN_PASSES = {
+    "resize": lambda x: ops.resize_bilinear(x, (9, 9)),
+    "reverse attention": lambda x: ops.reverse_attention(x, jt.ones((1, 2, 4, 4))),
+    "gain": lambda x: ops.dsra_gain(jt.ones((1, 2, 4, 4)), jt.concat([x, x], dim=1), jt.zeros((1, 2, 4, 4))),
+    "weight": ops.boundary_weight,
+    "loss": lambda x: losses.dual_supervision(x, x, jt.ones((1, 1, 4, 4)), jt.ones((1, 1, 4, 4))),
+    "batch norm": lambda x: ops.batch_norm(x, jt.ones(1), jt.zeros(1), 1e-5, None, True)[0],
+    "layer norm": lambda x: ops.layer_norm(x, jt.ones(4), jt.zeros(4), 1e-5),
+    "gelu": ops.gelu,
+    "max pool": ops.max_pool,
+}
+
+
+@pytest.mark.parametrize("name", NAN_PASSES)
+def test_a_nan_is_not_lost(name):
+    """The training stops on a loss that is no number; a kernel that made one of it would hide the fault."""
+    x = np.ones((1, 1, 4, 4), np.float32)
+    x[0, 0, 1, 2] = np.nan
+    assert np.isnan(NAN_PASSES[name](jt.array(x)).numpy()).any()
+
+
+def test_gradients_are_the_same_to_the_bit_from_run_to_run():
+    def gradients():
+        x, w, b = (jt.array(each) for each in (noise("x", 2, 8, 9, 9), noise("w", 8), noise("b", 8)))
+        y = ops.resize_bilinear(ops.batch_norm(x, w, b, 1e-5, None, True)[0], (31, 30))
+        return [each.numpy() for each in jt.grad((y * y).sum(), [x, w, b])]
+
+    for first, second in zip(gradients(), gradients()):
+        np.testing.assert_array_equal(first, second)

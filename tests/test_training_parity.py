@@ -58,16 +58,19 @@ def test_gradients_on_the_same_branches(ours, twin):
 
 
 def test_branches_differ_only_by_rounding(ours, twin):
-    assert [each.shape for each in ours.relu_inputs] == [each.shape for each in twin.relu_inputs]
+    assert [each.shape for each in ours.relu_outputs] == [each.shape for each in twin.relu_outputs]
     assert twin.crossings.max(initial=0) <= CROSSING_DISTANCE
-    assert len(twin.crossings) <= CROSSING_SHARE * sum(each.size for each in ours.relu_inputs)
+    assert len(twin.crossings) <= CROSSING_SHARE * sum(each.size for each in ours.relu_outputs)
 
 
 @pytest.mark.parametrize("case", figures("steps"), ids=name_case)
 def test_six_training_steps(case):
     """The published loop: three scales of each batch, clamped gradients, Adam.
 
-    Training is chaotic, so that the later steps are held to the spread between PyTorch's float64 and float32.
+    Training is chaotic, so that the later steps are held to the largest spread so far between PyTorch's
+    float64 and float32. One step's own spread is a single draw, and may be small by luck: in step 6 of
+    PVT-PraNet-V2 the published one is 0.004, where PyTorch 2.13 in float32 is off by 0.014, and by 0.008 if
+    all images are scaled by 1 + 1e-7.
     """
     from jittor_pranet.train import scaled_sizes
     from lib.ops import resize_bilinear
@@ -76,6 +79,7 @@ def test_six_training_steps(case):
     model = drawn_network(case["model"], seed=case["seed"])
     model.train()
     optimizer = Adam(trainable_parameters(model), case["clip"])
+    spread = 0.0
     for step, (expected, expected32) in enumerate(zip(case["losses"], case["losses_float32"])):
         batch, scale = divmod(step, 3)
         size = scaled_sizes(case["size"])[scale]
@@ -86,12 +90,13 @@ def test_six_training_steps(case):
         optimizer.step(loss, case["lr"])
         if step == 0:
             assert loss.item() == pytest.approx(expected, rel=parity_bound(0, "first step"))
-        assert abs(loss.item() - expected) <= 3 * abs(expected32 - expected) + 1e-3, f"step {step + 1}"
+        spread = max(spread, abs(expected32 - expected))
+        assert abs(loss.item() - expected) <= 3 * spread + 1e-3, f"step {step + 1}"
 
 
 @pytest.mark.parametrize("index", range(2), ids=["binary", "soft"])
 def test_losses_on_drawn_maps(index):
-    from lib import losses
+    from lib import losses, ops
 
     case, expected = figures("loss")[index], arrays("loss")
     shape = (case["batch"], case["channels"], case["size"], case["size"])
@@ -99,8 +104,9 @@ def test_losses_on_drawn_maps(index):
     fg, bg = (jt.array(rng.normal(0, 2, shape).astype(np.float32)) for _ in range(2))
     draw = soft_masks if case["soft"] else drawn.masks
     mask = jt.array(draw(case["batch"], case["size"], case["seed"], case["channels"]).astype(np.float32))
-    v1 = losses.single_supervision(fg, mask)
-    v2 = losses.dual_supervision(fg, bg, mask, losses.boundary_weight(mask))
+    weight = ops.boundary_weight(mask)
+    v1 = losses.single_supervision(fg, mask, weight)
+    v2 = losses.dual_supervision(fg, bg, mask, weight)
     assert_close([v1.item(), v2.item()], [case["v1"], case["v2"]], "loss")
     for gradient, side in zip(jt.grad(v2, [fg, bg]), ("fg", "bg")):
         found, reference = gradient.numpy(), expected[f"case{index}_grad_{side}"]

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from utils import compilation, cuda
 from utils.errors import UserError
 
@@ -73,6 +75,10 @@ def prepare(device: str = "auto") -> str:
 
 
 def _import_jittor(device: str, cache: Path) -> ModuleType:
+    # Jittor's kernels, built with -Ofast, have the processor take subnormal numbers for zero. NumPy measures
+    # its types at first use and would warn of that.
+    for kind in (np.float32, np.float64):
+        np.finfo(kind)
     # Jittor takes its cache from the home folder, and would write JITTOR_HOME, where it is set, into the
     # user's own configuration; a HOME of our own while it is imported avoids both.
     settings = {**_settings(device, cache), "HOME": str(cache)}

@@ -1,11 +1,20 @@
-"""Operations whose rounding, reach or speed Jittor's own do not give."""
+"""Operations whose rounding, reach or speed Jittor's own do not give.
 
+Each is one function, beside the plain formula that it computes: see `choice`.
+"""
+
+from lib.ops.adam import BETAS, adam_step
 from lib.ops.attention import attention
+from lib.ops.choice import plain_formulas, use_plain_formulas
 from lib.ops.conv import Geometry, conv2d
 from lib.ops.linear import linear
 from lib.ops.norm import batch_norm, layer_norm
-from lib.ops.pool import average_pool
+from lib.ops.pointwise import gelu
+from lib.ops.pool import average_pool, max_pool
 from lib.ops.resize import resize_bilinear, scale_bilinear
+from lib.ops.reverse_attention import dsra_gain, reverse_attention
+from lib.ops.structure_loss import boundary_weight, structure_loss
 
-__all__ = ["Geometry", "attention", "average_pool", "batch_norm", "conv2d", "layer_norm", "linear",
-           "resize_bilinear", "scale_bilinear"]
+__all__ = ["BETAS", "Geometry", "adam_step", "attention", "average_pool", "batch_norm", "boundary_weight",
+           "conv2d", "dsra_gain", "gelu", "layer_norm", "linear", "max_pool", "plain_formulas",
+           "resize_bilinear", "reverse_attention", "scale_bilinear", "structure_loss", "use_plain_formulas"]

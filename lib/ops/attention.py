@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lib.ops import choice
 from lib.ops.onednn import onednn_code
 from utils.backend import jt
 
@@ -66,7 +67,7 @@ def attention(query, key_value, heads: int):
 
     query is (N,T,C); key_value is (N,S,2C), keys before values; the result is (N,T,C), all float32.
     """
-    if jt.flags.use_cuda:
+    if not choice.fused_on_cpu():
         return _attention_plain(query, key_value, heads)
     return _Attention(heads)(query, key_value)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lib.ops import choice, kernel
 from lib.ops.onednn import onednn_code
 from utils.backend import jt
 
@@ -37,10 +38,15 @@ _SETUP = r"""
     const auto x_plain = describe(x_shape, plain_map), y_plain = describe(y_shape, plain_map);
     const auto w_plain = describe(w_shape, plain_filter);
     const auto bias = describe({y_shape[1]}, memory::format_tag::x);
+    dnnl::post_ops after;
+    if (data["relu"]) after.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
+    dnnl::primitive_attr attributes;
+    attributes.set_post_ops(after);
     using Forward = dnnl::convolution_forward;
     Forward::primitive_desc forward(
         HAS_BIAS ? Forward::desc(training, direct, x, w, bias, y, stride, dilation, padding, padding)
-                 : Forward::desc(training, direct, x, w, y, stride, dilation, padding, padding), cpu());
+                 : Forward::desc(training, direct, x, w, y, stride, dilation, padding, padding),
+        attributes, cpu());
 """
 
 _FORWARD = r"""
@@ -92,18 +98,19 @@ class Geometry:
         return {**sides, "groups": self.groups}
 
 
-def conv2d(x, weight, bias, geometry: Geometry, channels_last: bool = False):
+def conv2d(x, weight, bias, geometry: Geometry, channels_last: bool = False, relu: bool = False):
     """Convolves (N,C,H,W), or (N,H,W,C) if ``channels_last``, to the like of O channels, all float32.
 
-    weight is (O,C/groups,kh,kw), bias (O,) or None.
+    weight is (O,C/groups,kh,kw), bias (O,) or None. ``relu`` has a ReLU applied to the result.
     """
-    if jt.flags.use_cuda:
-        return _conv2d_cuda(x, weight, bias, geometry, channels_last)
+    if not choice.fused_on_cpu():
+        y = _plain(x, weight, bias, geometry, channels_last)
+        return jt.nn.relu(y) if relu else y
     inputs = (x, weight) if bias is None else (x, weight, bias)
-    return _Convolution(geometry, channels_last)(*inputs)
+    return _Convolution(geometry, channels_last, relu)(*inputs)
 
 
-def _conv2d_cuda(x, weight, bias, geometry: Geometry, channels_last: bool):
+def _plain(x, weight, bias, geometry: Geometry, channels_last: bool):
     if channels_last:
         x = x.transpose(0, 3, 1, 2)
     y = jt.nn.conv2d(x, weight, bias, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
@@ -111,8 +118,8 @@ def _conv2d_cuda(x, weight, bias, geometry: Geometry, channels_last: bool):
 
 
 class _Convolution(jt.Function):
-    def __init__(self, geometry: Geometry, channels_last: bool):
-        self.geometry, self.channels_last = geometry, channels_last
+    def __init__(self, geometry: Geometry, channels_last: bool, relu: bool):
+        self.geometry, self.channels_last, self.relu = geometry, channels_last, relu
 
     def execute(self, x, weight, *bias):
         self.saved, self.has_bias = (x, weight), bool(bias)
@@ -120,21 +127,27 @@ class _Convolution(jt.Function):
         size = self.geometry.output_size(x.shape[first:first + 2], weight.shape[2:])
         outputs = weight.shape[0]
         shape = [x.shape[0], *size, outputs] if self.channels_last else [x.shape[0], outputs, *size]
-        return self._run(shape, [x, weight, *bias], _FORWARD, X="in0", W="in1", Y="out0")
+        y = self._run(shape, [x, weight, *bias], _FORWARD, X="in0", W="in1", Y="out0")
+        self.result = y if self.relu else None
+        return y
 
     def grad(self, grad_y):
         x, weight = self.saved
+        if self.relu:
+            grad_y = jt.ternary(self.result > 0.0, grad_y, 0.0)
         grad_x = self._run(x.shape, [grad_y, weight], _BACKWARD_DATA, X="out0", W="in1", Y="in0")
         grad_weight = self._run(weight.shape, [x, grad_y], _BACKWARD_WEIGHTS, X="in0", W="out0", Y="in1")
         if not self.has_bias:
             return grad_x, grad_weight
-        axes = [0, 1, 2] if self.channels_last else [0, 2, 3]
-        return grad_x, grad_weight, grad_y.float64().sum(axes).float32()
+        if self.channels_last:
+            return grad_x, grad_weight, kernel.column_sums(grad_y)
+        return grad_x, grad_weight, grad_y.float64().sum([0, 2, 3]).float32()
 
     def _run(self, shape, inputs: list, source: str, **places: str):
         has_bias = len(inputs) == 3
         names = {**places, "HAS_BIAS": str(has_bias).lower(), "BIAS": "in2" if has_bias else "in1"}
         aliases = "".join(f"#define {name} {value}\n" for name, value in names.items())
         undo = "".join(f"\n#undef {name}" for name in names)
-        data = {**self.geometry.data(), "channels_last": int(self.channels_last)}
+        data = {**self.geometry.data(), "channels_last": int(self.channels_last),
+                "relu": int(self.relu)}
         return onednn_code(shape, inputs, "\n" + aliases + _SETUP + source + undo + "\n", data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lib.ops import choice, kernel
 from lib.ops.onednn import onednn_code
 from utils.backend import jt
 
@@ -21,7 +22,7 @@ _PRODUCTS = {
 
 def linear(x, weight, bias):
     """x (...,I) times weight (O,I) transposed, plus bias (O,): (...,O), all float32."""
-    if jt.flags.use_cuda:
+    if not choice.fused_on_cpu():
         return jt.nn.linear(x, weight, bias)
     return _Linear()(x, weight, bias)
 
@@ -33,7 +34,7 @@ class _Linear(jt.Function):
 
     def grad(self, grad_y):
         x, weight = self.saved
-        grad_bias = grad_y.float64().sum(tuple(range(grad_y.ndim - 1))).float32()
+        grad_bias = kernel.column_sums(grad_y)
         return (self._multiply("x", x.shape, [grad_y, weight]),
                 self._multiply("weight", weight.shape, [grad_y, x]), grad_bias)
 

@@ -8,7 +8,10 @@ in float64 but the statistics themselves.
 
 from __future__ import annotations
 
+from lib.ops import choice, kernel
 from utils.backend import jt
+
+_SIZES = '(long)data["batch"], (long)data["channels"], (long)data["plane"]'
 
 
 def _normalise(x, weight, bias, axes: tuple[int, ...], weight_axes: tuple[int, ...], eps: float):
@@ -53,17 +56,86 @@ class _Normalise(jt.Function):
         return grad_x, grad_weight, grad_bias, None, None
 
 
-def batch_norm(x, weight, bias, eps: float):
-    """Batch normalisation with the statistics of the batch.
+def batch_norm(x, weight, bias, eps: float, residual=None, relu: bool = False):
+    """Batch normalisation with the statistics of the batch, then the residual added, then a ReLU.
 
-    x is float32 (N,C,H,W), weight and bias are (C,). Returns (y, mean, biased variance), the statistics
-    float64 (C,) without gradient.
+    x and residual are float32 (N,C,H,W), weight and bias are (C,). Returns (y, mean, biased variance), the
+    statistics float64 (C,) without gradient.
     """
+    if choice.fused():
+        inputs = [x, weight, bias] if residual is None else [x, weight, bias, residual]
+        return _BatchNorm(eps, relu)(*inputs)
     y, mean, variance = _normalise(x, weight, bias, (0, 2, 3), (0, 2, 3), eps)
-    return y, mean.reshape(-1), variance.reshape(-1)
+    if residual is not None:
+        y = y + residual
+    return jt.nn.relu(y) if relu else y, mean.reshape(-1), variance.reshape(-1)
 
 
 def layer_norm(x, weight, bias, eps: float):
     """Layer normalisation over the last dimension: x is float32 (...,C), weight and bias are (C,)."""
+    if choice.fused():
+        return _LayerNorm(eps)(x, weight, bias)
     last = x.ndim - 1
     return _normalise(x, weight, bias, (last,), tuple(range(last)), eps)[0]
+
+
+class _BatchNorm(jt.Function):
+    def __init__(self, eps: float, relu: bool):
+        self.eps, self.relu = eps, relu
+
+    def execute(self, x, weight, bias, *residual):
+        batch, channels, height, width = x.shape
+        self.data = {"batch": batch, "channels": channels, "plane": height * width, "eps": self.eps,
+                     "relu": self.relu}
+        self.has_residual = bool(residual)
+        pointers = ("in0_p, in1_p, in2_p, " + ("in3_p" if residual else "nullptr")
+                    + ", out0_p, out1_p, out2_p, out3_p")
+        call = f"""
+            items((long)data["channels"], BatchNorm{{{pointers}, {_SIZES}, data["eps"], data["relu"] != 0}});
+        """
+        outputs = [(x.shape, "float32"), *[((channels,), "float64")] * 2, ((channels,), "float32")]
+        result = kernel.run("norm.cuh", call, [x, weight, bias, *residual], outputs, self.data)
+        y, mean, variance, scale = result
+        self.saved = x, y if self.relu else x, weight, mean, scale
+        return y, mean.stop_grad(), variance.stop_grad()
+
+    def grad(self, grad_y, *_):
+        x, _, weight, *_ = self.saved
+        pointers = ("in0_p, in1_p, in2_p, in5_p, in3_p, in4_p, out0_p, out1_p, out2_p, "
+                    + ("out3_p" if self.has_residual else "nullptr"))
+        call = f"""
+            items((long)data["channels"], BatchNormGradients{{{pointers}, {_SIZES}, data["relu"] != 0}});
+        """
+        shapes = [x.shape, weight.shape, weight.shape, *([x.shape] if self.has_residual else [])]
+        outputs = [(shape, "float32") for shape in shapes]
+        return kernel.run("norm.cuh", call, [*self.saved, grad_y], outputs, self.data)
+
+
+class _LayerNorm(jt.Function):
+    def __init__(self, eps: float):
+        self.eps = eps
+
+    def execute(self, x, weight, bias):
+        columns = x.shape[-1]
+        rows = x.numel() // columns
+        self.data = {"rows": rows, "columns": columns, "eps": self.eps}
+        call = """
+            items((long)data["rows"], LayerNorm{in0_p, in1_p, in2_p, out0_p, out1_p, out2_p,
+                                                (long)data["columns"], data["eps"]});
+        """
+        y, mean, scale = kernel.run("norm.cuh", call, [x, weight, bias],
+                                    [(x.shape, "float32"), *[((rows,), "float32")] * 2], self.data)
+        self.saved = x, weight, mean, scale
+        return y
+
+    def grad(self, grad_y):
+        x, weight, *_ = self.saved
+        columns = weight.shape[0]
+        call = """
+            layer_norm_gradients(in0_p, in1_p, in4_p, in2_p, in3_p, out0_p, out1_p, out2_p, data["rows"],
+                                 data["columns"]);
+        """
+        outputs = [(x.shape, "float32"), ((2, columns), "float32"),
+                   ((kernel.partial_count(self.data["rows"]), 2, columns), "float64")]
+        grad_x, sums, _ = kernel.run("norm.cuh", call, [*self.saved, grad_y], outputs, self.data)
+        return grad_x, sums[0], sums[1]

@@ -1,0 +1,71 @@
+// fg + fg * gamma over classes: gamma is the softmax of guide_fg - guide_bg, or that difference.
+#pragma once
+#include "parallel.cuh"
+
+namespace {
+namespace pranet {
+
+struct Gain {  // one item for each image; maps are (N,classes,plane)
+    static constexpr int lanes = THREADS;
+    const float *fg, *guide_fg, *guide_bg;
+    float *result, *gamma;
+    long classes, plane;
+    bool softmax;
+
+    template <class Lanes>
+    PRANET_DEVICE void operator()(long image, Lanes lane) const {
+        for (long i = lane.first(); i < plane; i += lane.step()) pixel(image * classes * plane + i);
+    }
+
+    // `first` is the pixel of the first class.
+    PRANET_DEVICE void pixel(long first) const {
+        const long end = first + classes * plane;
+        float most = guide_fg[first] - guide_bg[first], sum = 0;
+        for (long i = first; i < end; i += plane) {
+            gamma[i] = guide_fg[i] - guide_bg[i];
+            most = gamma[i] > most ? gamma[i] : most;
+        }
+        if (softmax) {
+            for (long i = first; i < end; i += plane) sum += gamma[i] = std::exp(gamma[i] - most);
+            for (long i = first; i < end; i += plane) gamma[i] /= sum;
+        }
+        for (long i = first; i < end; i += plane) result[i] = fg[i] + fg[i] * gamma[i];
+    }
+};
+
+struct GainGradients {  // one item for each image; `grad_difference` is that of guide_fg - guide_bg
+    static constexpr int lanes = THREADS;
+    const float *fg, *gamma, *grad;
+    float *grad_fg, *grad_difference;
+    long classes, plane;
+    bool softmax;
+
+    template <class Lanes>
+    PRANET_DEVICE void operator()(long image, Lanes lane) const {
+        for (long i = lane.first(); i < plane; i += lane.step()) pixel(image * classes * plane + i);
+    }
+
+    // `first` is the pixel of the first class.
+    PRANET_DEVICE void pixel(long first) const {
+        const long end = first + classes * plane;
+        float mean = 0;
+        for (long i = first; i < end; i += plane) mean += gamma[i] * grad[i] * fg[i];
+        for (long i = first; i < end; i += plane) {
+            grad_fg[i] = grad[i] * (1.0f + gamma[i]);
+            grad_difference[i] = softmax ? gamma[i] * (grad[i] * fg[i] - mean) : grad[i] * fg[i];
+        }
+    }
+};
+
+inline void dsra_gain(const float* fg, const float* guide_fg, const float* guide_bg, float* result, float* gamma,
+                      long batch, long classes, long plane, bool softmax) {
+    items(batch, Gain{fg, guide_fg, guide_bg, result, gamma, classes, plane, softmax});
+}
+
+inline void dsra_gain_gradients(const float* fg, const float* gamma, const float* grad, float* grad_fg,
+                                float* grad_difference, long batch, long classes, long plane, bool softmax) {
+    items(batch, GainGradients{fg, gamma, grad, grad_fg, grad_difference, classes, plane, softmax});
+}
+
+}  // namespace pranet
+}  // namespace

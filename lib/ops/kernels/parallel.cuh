@@ -1,0 +1,174 @@
+// Loops whose bodies are one source for the CPU, on all cores, and for CUDA.
+//
+// A body is a struct of pointers and sizes with `operator()`. `elements` calls it once for each index. `items`
+// calls it once for each item with the lanes that share the item: one on the CPU, `lanes` threads of a block on
+// CUDA. A loop `for (long i = lane.first(); i < n; i += lane.step())` is then plain on the CPU and coalesced on
+// CUDA. Sums never depend on the number of cores or the order of threads.
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define PRANET_DEVICE __device__ __forceinline__
+#define PRANET_LOOP(clauses)
+#else
+#include <algorithm>
+#define PRANET_DEVICE inline
+#define PRANET_PRAGMA(text) _Pragma(#text)
+#define PRANET_LOOP(clauses) PRANET_PRAGMA(omp simd clauses)  // before a loop whose rounds may run together
+#endif
+
+namespace {
+namespace pranet {
+
+constexpr int THREADS = 256;  // of a block on CUDA
+constexpr long CHUNK = 1024;  // elements that a core takes at a time
+
+#ifdef __CUDACC__
+
+template <int LANES>
+struct Lane {
+    __device__ long first() const { return threadIdx.x % LANES; }
+    __host__ __device__ static constexpr long step() { return LANES; }
+
+    // The sum over all lanes of the item, which each of them gets.
+    __device__ double sum(double value) const {
+        if (LANES == 32) {
+            for (int half = 16; half > 0; half /= 2) value += __shfl_xor_sync(0xffffffffu, value, half);
+            return value;
+        }
+        __shared__ double sums[THREADS];
+        __syncthreads();
+        sums[threadIdx.x] = value;
+        __syncthreads();
+        for (int half = THREADS / 2; half > 0; half /= 2) {
+            if (static_cast<int>(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+            __syncthreads();
+        }
+        return sums[0];
+    }
+};
+
+template <class Body>
+__global__ void run_items(Body body, long count) {
+    constexpr int together = THREADS / Body::lanes;
+    const long item = static_cast<long>(blockIdx.x) * together + threadIdx.x / Body::lanes;
+    if (item < count) body(item, Lane<Body::lanes>());  // lanes of an item leave together
+}
+
+template <class Body>
+void items(long count, const Body& body) {
+    static_assert(Body::lanes == THREADS || Body::lanes == 32, "an item has a block or a warp");
+    constexpr int together = THREADS / Body::lanes;
+    if (count > 0) run_items<<<static_cast<unsigned>((count + together - 1) / together), THREADS>>>(body, count);
+}
+
+template <class Body>
+__global__ void run_elements(Body body, long count) {
+    const long step = static_cast<long>(gridDim.x) * THREADS;
+    for (long i = static_cast<long>(blockIdx.x) * THREADS + threadIdx.x; i < count; i += step) body(i);
+}
+
+template <class Body>
+void elements(long count, const Body& body) {
+    const long blocks = (count + THREADS - 1) / THREADS;
+    if (count > 0) run_elements<<<static_cast<unsigned>(blocks < 65536 ? blocks : 65536), THREADS>>>(body, count);
+}
+
+#else
+
+struct Lane {
+    static constexpr long first() { return 0; }
+    static constexpr long step() { return 1; }
+    static double sum(double value) { return value; }
+};
+
+template <class Body>
+void items(long count, const Body& body) {
+    #pragma omp parallel for schedule(static)
+    for (long item = 0; item < count; ++item) body(item, Lane());
+}
+
+template <class Body>
+void elements(long count, const Body& body) {
+    #pragma omp parallel for schedule(static)
+    for (long start = 0; start < count; start += CHUNK) {
+        const long end = std::min(start + CHUNK, count);
+        #pragma omp simd
+        for (long i = start; i < end; ++i) body(i);
+    }
+}
+
+#endif
+
+#ifdef __CUDACC__
+
+struct alignas(16) Four { float v[4]; };  // one access of 16 bytes
+
+__device__ __forceinline__ Four operator*(const Four& a, const Four& b) {
+    return {{a.v[0] * b.v[0], a.v[1] * b.v[1], a.v[2] * b.v[2], a.v[3] * b.v[3]}};
+}
+
+#endif
+
+// ---------------------------------------------------------------------------------------- sums over rows
+
+constexpr long ROWS = 128;   // in a partial sum
+constexpr int TOGETHER = 8;  // of them that are added at a time
+
+inline long partial_count(long rows) { return (rows + ROWS - 1) / ROWS; }
+
+template <int K, class Term>
+struct PartialSums {  // one item for each ROWS rows
+    static constexpr int lanes = THREADS;
+    Term term;
+    long rows, columns;
+    double* partial;
+
+    template <class Lanes>
+    PRANET_DEVICE void operator()(long part, Lanes lane) const {
+        const long start = part * ROWS, end = start + ROWS < rows ? start + ROWS : rows;
+        double* sums = partial + part * K * columns;
+        for (int k = 0; k < K; ++k)
+            for (long c = lane.first(); c < columns; c += lane.step()) sums[k * columns + c] = 0;
+        long row = start;
+        for (; row + TOGETHER <= end; row += TOGETHER) add<TOGETHER>(row, sums, lane);
+        for (; row < end; ++row) add<1>(row, sums, lane);
+    }
+
+    // Adds some rows, whose float32 sum is taken first.
+    template <int COUNT, class Lanes>
+    PRANET_DEVICE void add(long row, double* sums, Lanes lane) const {
+        PRANET_LOOP()
+        for (long c = lane.first(); c < columns; c += lane.step()) {
+            float terms[K] = {};
+            for (int r = 0; r < COUNT; ++r) term(row + r, c, terms);
+            for (int k = 0; k < K; ++k) sums[k * columns + c] += terms[k];
+        }
+    }
+};
+
+struct TotalSums {  // one element for each column of each term
+    const double* partial;
+    long parts, width;
+    float* total;
+
+    PRANET_DEVICE void operator()(long i) const {
+        double sum = 0;
+        for (long part = 0; part < parts; ++part) sum += partial[part * width + i];
+        total[i] = static_cast<float>(sum);
+    }
+};
+
+// The sums over all rows of the K terms of each column, (K,columns). `term(row, column, terms)` adds its terms
+// to K floats; `partial` has room for
+// partial_count(rows) * K * columns.
+template <int K, class Term>
+void column_sums(const Term& term, long rows, long columns, double* partial, float* total) {
+    const long parts = partial_count(rows);
+    items(parts, PartialSums<K, Term>{term, rows, columns, partial});
+    elements(K * columns, TotalSums{partial, parts, K * columns, total});
+}
+
+}  // namespace pranet
+}  // namespace
