@@ -1,0 +1,145 @@
+"""Lets contenders do the same task in turns, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from jittor_pranet.benchmarks import contender
+from jittor_pranet.benchmarks.timing import paired_ratio, quartiles
+from utils.errors import UserError
+from utils.progress import Progress
+
+OURS = "jittor"
+OPPONENTS = ("torch", "torch.compile")
+
+
+def check_opponents(names: list[str]) -> None:
+    """Raises UserError where PyTorch is asked for and is not installed."""
+    if names and importlib.util.find_spec("torch") is None:
+        requirements = Path(__file__).resolve().parents[2] / "requirements-torch.txt"
+        raise UserError(f"--against {' '.join(names)}: PyTorch is missing; run: {sys.executable} -m pip install "
+                        f"-r {requirements}, or give --against without a value to time ours alone")
+
+
+class Failed(Exception):
+    """A contender could not do what it was asked; the text says why."""
+
+
+class Contender:
+    """A process that serves requests; see `contender.Contender` for them."""
+
+    def __init__(self, name: str, device: str, tf32: bool):
+        context = multiprocessing.get_context("spawn")  # Jittor and CUDA do not survive a fork
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=contender.serve, args=(other, name, device, tf32), daemon=True)
+        self.process.start()
+        other.close()
+
+    def ask(self, *request):
+        """The result of a request. Raises Failed if it cannot be done, or if the process is gone."""
+        try:
+            self.connection.send(request)
+            done, result = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            raise Failed(_how_it_ended(self.process.exitcode)) from None
+        if not done:
+            raise Failed(result)
+        return result
+
+    def close(self) -> None:
+        self.connection.close()
+        self.process.join(10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _how_it_ended(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "killed, most likely for want of memory"
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+@contextmanager
+def contenders(names: list[str], device: str, tf32: bool) -> Iterator[dict[str, Contender]]:
+    """The named contenders, started, and ended with the block."""
+    with ExitStack() as stack:
+        started = {}
+        for name in names:
+            started[name] = Contender(name, device, tf32)
+            stack.callback(started[name].close)
+        yield started
+
+
+@dataclass
+class Outcome:
+    """What a contender did: seconds of a call, by round; bytes; `failure` says why, if it could not."""
+
+    warm_up: contender.WarmUp | None = None
+    seconds: list[float] = field(default_factory=list)
+    peak: int | None = None
+    failure: str | None = None
+
+    @property
+    def median(self) -> float:
+        return quartiles(self.seconds)[1]
+
+    def differences(self, other: Outcome) -> list[float]:
+        """Largest difference of the first two calls' outputs, in units of the other's largest value."""
+        return [max(float(np.abs(mine - its).max() / np.abs(its).max()) for mine, its in zip(*calls))
+                for calls in zip(self.warm_up.outputs, other.warm_up.outputs)]
+
+    def as_json(self, ours: Outcome) -> dict:
+        if self.failure:
+            return {"failure": self.failure, "seconds": self.seconds}
+        found = {"seconds": self.seconds, "quartiles": quartiles(self.seconds), "peak_bytes": self.peak,
+                 "warm_up_seconds": self.warm_up.seconds, "warm_up_calls": self.warm_up.calls}
+        if ours is self or ours.failure:
+            return found
+        return {**found, "differences": ours.differences(self),
+                "ours_over_this": {"paired": paired_ratio(ours.seconds, self.seconds),
+                                   "medians": ours.median / self.median, "peak": ours.peak / self.peak}}
+
+
+def compete(started: dict[str, Contender], task, rounds: int, progress: Progress) -> dict[str, Outcome]:
+    """Warms the contenders up one after another, then times them in turns: A B, A B, ...
+
+    The progress makes `turns` steps.
+    """
+    outcomes = {name: Outcome() for name in started}
+
+    def ask(name: str, *request):
+        """None once the contender has failed."""
+        progress.step(note=f"{task}, {name}")
+        if outcomes[name].failure is None:
+            try:
+                return started[name].ask(*request)
+            except Failed as failure:
+                outcomes[name].failure = str(failure)
+        return None
+
+    for name, outcome in outcomes.items():
+        outcome.warm_up = ask(name, "begin", task)
+    for _ in range(rounds):
+        for name, outcome in outcomes.items():
+            seconds = ask(name, "time")
+            if seconds is not None:
+                outcome.seconds.append(seconds)
+    for name, outcome in outcomes.items():
+        outcome.peak = ask(name, "peak")
+    return outcomes
+
+
+def turns(count: int, rounds: int) -> int:
+    """The steps of progress of a competition of ``count`` contenders."""
+    return count * (rounds + 2)
