@@ -26,8 +26,8 @@ def check_opponents(names: list[str]) -> None:
     """Raises UserError where PyTorch is asked for and is not installed."""
     if names and importlib.util.find_spec("torch") is None:
         requirements = Path(__file__).resolve().parents[2] / "requirements-torch.txt"
-        raise UserError(f"--against {' '.join(names)}: PyTorch is missing; run: {sys.executable} -m pip install "
-                        f"-r {requirements}, or give --against without a value to time ours alone")
+        raise UserError(f"--against {' '.join(names)}: PyTorch is missing; run: {sys.executable} -m pip "
+                        f"install -r {requirements}, or give --against without a value to time ours alone")
 
 
 class Failed(Exception):

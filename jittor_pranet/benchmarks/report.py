@@ -19,8 +19,9 @@ class Report:
 
     def __init__(self, path: Path | None, device: str, settings: dict):
         self.path = path
-        self.content = {"command": shlex.join(["python", "-m", "jittor_pranet", *sys.argv[1:]]), "machine": machine(device), "settings": settings,
-                        "contenders": {}, "rows": [], "complete": False}
+        self.content = {"command": shlex.join(["python", "-m", "jittor_pranet", *sys.argv[1:]]),
+                        "machine": machine(device), "settings": settings, "contenders": {}, "rows": [],
+                        "complete": False}
         self._say("machine", self.content["machine"])
         self._say("settings", settings)
         self._write()
