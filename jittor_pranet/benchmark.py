@@ -12,7 +12,8 @@ from lib.catalog import NETWORKS
 from utils import backend
 
 # What can be timed, and the module in benchmarks/ whose `run(args) -> exit code` does it.
-BENCHMARKS = {"evaluate": "evaluate", "data": "data", "infer": "networks", "train": "networks"}
+BENCHMARKS = {"evaluate": "evaluate", "data": "data", "infer": "networks", "train": "networks",
+              "ops": "ops", "cold_start": "cold_start"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model_type", nargs="+", default=["PraNet-V2"], metavar="NAME",
         help=f"of {', '.join(NETWORKS)}; with data, the one whose training is to be kept busy")
     backend.add_device_argument(parser)
-    _add_comparison(parser.add_argument_group("--what infer, train").add_argument)
+    _add_comparison(parser.add_argument_group("--what infer, train, ops, cold_start").add_argument)
     add = parser.add_argument_group("--what evaluate, data").add_argument
     add("--workers", type=whole(0), nargs="+", default=[0, 1, 2], metavar="N",
         help="numbers of processes to compare")
@@ -32,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_comparison(add) -> None:
-    add("--bs", type=whole(1), nargs="+", default=[1], metavar="N", help="images in a batch")
-    add("--testsize", type=whole(32), default=352, help="side of the images in pixels")
+    add("--bs", type=whole(1), nargs="+", default=[1], metavar="N", help="images in a batch, of networks")
+    add("--testsize", type=whole(32), default=352, help="side of the images in pixels, of networks")
     add("--against", nargs="*", choices=OPPONENTS, default=["torch"],
         help="what to compare with, in turns; --against alone times ours only")
     add("--tf32", action="store_true",

@@ -81,6 +81,13 @@ class Contender:
             _reset_peak()
         return WarmUp(sum(seconds), len(seconds), outputs)
 
+    def first_call(self, task) -> int:
+        """Does a task once; returns how many kernels were compiled for it."""
+        before = self.framework.compiled_kernels()
+        self.work, self.calls = self.framework.work(task), 1
+        self._run()
+        return self.framework.compiled_kernels() - before
+
     def time(self) -> float:
         """Seconds of one call."""
         start = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import multiprocessing
 import signal
@@ -14,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from jittor_pranet.benchmarks import contender
-from jittor_pranet.benchmarks.timing import paired_ratio, quartiles
+from jittor_pranet.benchmarks.report import Report
+from jittor_pranet.benchmarks.timing import quartiles, summary
+from utils import backend
 from utils.errors import UserError
 from utils.progress import Progress
 
@@ -70,17 +73,6 @@ def _how_it_ended(code: int) -> str:
     return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
-@contextmanager
-def contenders(names: list[str], device: str, tf32: bool) -> Iterator[dict[str, Contender]]:
-    """The named contenders, started, and ended with the block."""
-    with ExitStack() as stack:
-        started = {}
-        for name in names:
-            started[name] = Contender(name, device, tf32)
-            stack.callback(started[name].close)
-        yield started
-
-
 @dataclass
 class Outcome:
     """What a contender did: seconds of a call, by round; bytes; `failure` says why, if it could not."""
@@ -102,44 +94,76 @@ class Outcome:
     def as_json(self, ours: Outcome) -> dict:
         if self.failure:
             return {"failure": self.failure, "seconds": self.seconds}
-        found = {"seconds": self.seconds, "quartiles": quartiles(self.seconds), "peak_bytes": self.peak,
+        alone = ours is self or ours.failure
+        found = {**summary(self.seconds, None if alone else ours.seconds), "peak_bytes": self.peak,
                  "warm_up_seconds": self.warm_up.seconds, "warm_up_calls": self.warm_up.calls}
-        if ours is self or ours.failure:
-            return found
-        return {**found, "differences": ours.differences(self),
-                "ours_over_this": {"paired": paired_ratio(ours.seconds, self.seconds),
-                                   "medians": ours.median / self.median, "peak": ours.peak / self.peak}}
+        return found if alone else {**found, "differences": ours.differences(self)}
 
 
-def compete(started: dict[str, Contender], task, rounds: int, progress: Progress) -> dict[str, Outcome]:
-    """Warms the contenders up one after another, then times them in turns: A B, A B, ...
+@dataclass(frozen=True)
+class Contest:
+    """Who takes part, on which device, and how often each is timed; and the report of it."""
 
-    The progress makes `turns` steps.
-    """
-    outcomes = {name: Outcome() for name in started}
+    names: list[str]
+    device: str
+    tf32: bool
+    rounds: int
+    report: Report
 
-    def ask(name: str, *request):
-        """None once the contender has failed."""
-        progress.step(note=f"{task}, {name}")
-        if outcomes[name].failure is None:
+    @classmethod
+    def of(cls, args: argparse.Namespace, **settings) -> Contest:
+        """Raises UserError where the device or PyTorch is asked for and missing."""
+        check_opponents(args.against)
+        device = backend.choose_device(args.device)
+        tf32 = device == "cuda" and args.tf32
+        settings = {"what": args.what, "device": device, "rounds": args.rounds, **settings,
+                    "precision": "float32, TF32 in convolutions" if tf32 else "float32"}
+        return cls([OURS, *args.against], device, tf32, args.rounds, Report(args.json, device, settings))
+
+    @property
+    def turns(self) -> int:
+        """Steps of progress that `compete` makes."""
+        return len(self.names) * (self.rounds + 2)
+
+    @contextmanager
+    def contenders(self) -> Iterator[dict[str, Contender]]:
+        """All, started, and ended with the block."""
+        with ExitStack() as stack:
+            started = {}
+            for name in self.names:
+                started[name] = Contender(name, self.device, self.tf32)
+                stack.callback(started[name].close)
+            yield started
+
+    def introduce(self, started: dict[str, Contender]) -> None:
+        """Puts into the report what each contender says of itself."""
+        for name, each in started.items():
             try:
-                return started[name].ask(*request)
+                self.report.contender(name, each.ask("describe"))
             except Failed as failure:
-                outcomes[name].failure = str(failure)
-        return None
+                self.report.contender(name, {"failure": str(failure)})
 
-    for name, outcome in outcomes.items():
-        outcome.warm_up = ask(name, "begin", task)
-    for _ in range(rounds):
+    def compete(self, started: dict[str, Contender], task, progress: Progress) -> dict[str, Outcome]:
+        """Warms the contenders up one after another, then times them in turns: A B, A B, ..."""
+        outcomes = {name: Outcome() for name in started}
+
+        def ask(name: str, *request):
+            """None once the contender has failed."""
+            progress.step(note=f"{task}, {name}")
+            if outcomes[name].failure is None:
+                try:
+                    return started[name].ask(*request)
+                except Failed as failure:
+                    outcomes[name].failure = str(failure)
+            return None
+
         for name, outcome in outcomes.items():
-            seconds = ask(name, "time")
-            if seconds is not None:
-                outcome.seconds.append(seconds)
-    for name, outcome in outcomes.items():
-        outcome.peak = ask(name, "peak")
-    return outcomes
-
-
-def turns(count: int, rounds: int) -> int:
-    """The steps of progress of a competition of ``count`` contenders."""
-    return count * (rounds + 2)
+            outcome.warm_up = ask(name, "begin", task)
+        for _ in range(self.rounds):
+            for name, outcome in outcomes.items():
+                seconds = ask(name, "time")
+                if seconds is not None:
+                    outcome.seconds.append(seconds)
+        for name, outcome in outcomes.items():
+            outcome.peak = ask(name, "peak")
+        return outcomes
