@@ -33,7 +33,7 @@ class _NetworkTask:
         return f"{self.network}, batch {self.batch}"
 
     def gmac(self) -> float:
-        """Multiplications of a call in 1e9, as if in proportion to the pixels; those of attention grow faster."""
+        """Multiplications of a call in 1e9, as if in proportion to pixels; those of attention grow faster."""
         per_image = GMAC[find_network(self.network).encoder] * (self.size / COUNTED_SIZE) ** 2
         return self.passes * self.batch * per_image
 
