@@ -36,7 +36,8 @@ def _add_comparison(add) -> None:
     add("--bs", type=whole(1), nargs="+", default=[1], metavar="N", help="images in a batch, of networks")
     add("--testsize", type=whole(32), default=352, help="side of the images in pixels, of networks")
     add("--against", nargs="*", choices=OPPONENTS, default=["torch"],
-        help="what to compare with, in turns; --against alone times ours only")
+        help="what to compare with, in turns: plain is ours by plain formulas of Jittor; without a value, "
+             "nothing")
     add("--tf32", action="store_true",
         help="CUDA: let all round the inputs of convolutions to TF32; float32 throughout if left out")
     add("--json", type=Path, metavar="FILE", help="write every single timing to FILE, after each row")

@@ -11,6 +11,7 @@ import re
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from jittor_pranet.benchmarks.report import nvidia
 
 UNIT_S = 0.05  # what is quicker is repeated within a timing until it lasts as long
 MOST_WARM_UP = 20  # calls
+FRAMEWORKS = {"jittor": Jittor, "plain": partial(Jittor, plain=True), "torch": Torch,
+              "torch.compile": partial(Torch, compiled=True)}
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Contender:
             convolve_in_float32()
         self.on_cuda = device == "cuda"
         self.before = _device_memory() if self.on_cuda else 0
-        self.framework = Jittor(device) if name == "jittor" else Torch(device, name == "torch.compile")
+        self.framework = FRAMEWORKS[name](device)
         self.work = None
 
     def describe(self) -> dict[str, str]:

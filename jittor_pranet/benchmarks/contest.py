@@ -22,12 +22,12 @@ from utils.errors import UserError
 from utils.progress import Progress
 
 OURS = "jittor"
-OPPONENTS = ("torch", "torch.compile")
+OPPONENTS = tuple(name for name in contender.FRAMEWORKS if name != OURS)
 
 
 def check_opponents(names: list[str]) -> None:
     """Raises UserError where PyTorch is asked for and is not installed."""
-    if names and importlib.util.find_spec("torch") is None:
+    if any(name.startswith("torch") for name in names) and importlib.util.find_spec("torch") is None:
         requirements = Path(__file__).resolve().parents[2] / "requirements-torch.txt"
         raise UserError(f"--against {' '.join(names)}: PyTorch is missing; run: {sys.executable} -m pip "
                         f"install -r {requirements}, or give --against without a value to time ours alone")
@@ -87,8 +87,9 @@ class Outcome:
         return quartiles(self.seconds)[1]
 
     def differences(self, other: Outcome) -> list[float]:
-        """Largest difference of the first two calls' outputs, in units of the other's largest value."""
-        return [max(float(np.abs(mine - its).max() / np.abs(its).max()) for mine, its in zip(*calls))
+        """Largest difference of the first two calls' outputs, in units of the other's largest value, or of 1
+        where that is 0."""
+        return [max(float(np.abs(mine - its).max() / (np.abs(its).max() or 1)) for mine, its in zip(*calls))
                 for calls in zip(self.warm_up.outputs, other.warm_up.outputs)]
 
     def as_json(self, ours: Outcome) -> dict:

@@ -21,11 +21,17 @@ def convolve_in_float32() -> None:
 
 
 class Jittor:
-    def __init__(self, device: str):
+    """Jittor with our operations, or with the plain formulas that they compute."""
+
+    def __init__(self, device: str, plain: bool = False):
         from utils import backend
 
         backend.prepare(device)
         self.jt = backend.jt
+        if plain:
+            from lib.ops import use_plain_formulas
+
+            use_plain_formulas()
 
     def work(self, task) -> Callable[[], object]:
         return task.in_jittor(self)
@@ -34,7 +40,8 @@ class Jittor:
         self.jt.sync_all(True)
 
     def host(self, outputs: Iterable) -> list[np.ndarray]:
-        return [np.asarray(each.numpy() if isinstance(each, self.jt.Var) else each) for each in outputs]
+        """Copies, which later calls leave alone."""
+        return [np.array(each.numpy() if isinstance(each, self.jt.Var) else each) for each in outputs]
 
     def forget(self) -> None:
         """Gives back what no variable holds any more."""
@@ -58,7 +65,7 @@ class Jittor:
 class Torch:
     """PyTorch, eager, or with networks and losses compiled: by Inductor, on CUDA with CUDA graphs."""
 
-    def __init__(self, device: str, compiled: bool):
+    def __init__(self, device: str, compiled: bool = False):
         import torch
 
         self.torch, self.device, self.compiled = torch, torch.device(device), compiled
@@ -82,7 +89,7 @@ class Torch:
             self.torch.cuda.synchronize()
 
     def host(self, outputs: Iterable) -> list[np.ndarray]:
-        return [np.asarray(each.detach().cpu() if isinstance(each, self.torch.Tensor) else each)
+        return [np.array(each.detach().cpu() if isinstance(each, self.torch.Tensor) else each)
                 for each in outputs]
 
     def forget(self) -> None:

@@ -18,29 +18,30 @@ HEADER = ("network", "batch", "program", "ms per image", "quartiles", "ours take
 def run(args: argparse.Namespace) -> int:
     tasks = network_tasks(args, {"infer": Inference, "train": TrainingStep}[args.what])
     contest = Contest.of(args, size=args.testsize)
-    rate, failed = None, False
+    rate, failed = 0.0, False  # the rate of products, the best seen so far: the machine may be busy at times
     with Progress(len(tasks) * contest.turns, "timing", "turn") as progress:
         for task in tasks:
             with contest.contenders() as started:
                 outcomes = contest.compete(started, task, progress)
-                if rate is None:
+                if task is tasks[0]:
                     contest.introduce(started)
-                    rate = contest.report.content["gmac_per_s"] = product_rate(started, contest.device)
                     print_header(*HEADER)
-            floor = task.gmac() / rate
+                rate = contest.report.content["gmac_per_s"] = max(rate, product_rate(started, contest.device))
+            floor = task.gmac() / rate if rate else None
             contest.report.row({
                 "network": task.network, "batch": task.batch, "floor_seconds": floor,
                 "contenders": {name: each.as_json(outcomes[OURS]) for name, each in outcomes.items()}})
-            _print_rows(task, outcomes, floor, rate)
+            for name, each in outcomes.items():
+                print_row(task.network, str(task.batch), name, *_cells(task, each, outcomes[OURS]))
+            if floor:
+                _print_floor(task, floor, rate, outcomes[OURS])
             failed |= any(outcome.failure for outcome in outcomes.values())
     contest.report.complete()
     return int(failed)
 
 
-def _print_rows(task, outcomes: dict[str, Outcome], floor: float, rate: float) -> None:
-    ours = outcomes[OURS]
-    for name, outcome in outcomes.items():
-        print_row(task.network, str(task.batch), name, *_cells(task, outcome, ours))
+def _print_floor(task, floor: float, rate: float, ours: Outcome) -> None:
+    """What the products of the network take by themselves."""
     takes = "" if ours.failure else f"{ours.median / floor:.2f}x"
     print_row(task.network, str(task.batch), f"floor: products at {rate:.0f} GMAC/s",
               f"{1e3 * floor / task.batch:.4g}", "", takes, *[""] * (len(HEADER) - 6))

@@ -1,19 +1,23 @@
-"""The operations of lib.ops at the shapes that the networks give them: 352 pixels, batch 4.
-
-A case is a name, what it is fed, ours, and PyTorch's.
-"""
+"""The operations of lib.ops at the shapes that the networks give them: 352 pixels, batch 4."""
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from jittor_pranet.benchmarks.frameworks import Jittor, Torch
+from jittor_pranet.benchmarks.network_tasks import CLIP, LR
 from tests import drawn
 
 BATCH, SIZE = 4, 352
+COMPARED = 50  # every so many of an optimizer's tensors are
+STATE_DICTS = Path(__file__).resolve().parents[2] / "tests" / "golden" / "state_dict.json"
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,12 @@ def noises(*shapes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
 
 def _probe(shape) -> np.ndarray:
     """The gradient of a result."""
-    return drawn.stream("probe").normal(size=tuple(shape)).astype(np.float32)
+    return np.asarray(drawn.stream("probe").normal(size=tuple(shape)), np.float32)
 
 
-def _masks(channels: int = 1) -> np.ndarray:
-    return drawn.masks(BATCH, SIZE, channels=channels)
+def _maps(count: int) -> tuple[np.ndarray, ...]:
+    """Logits at full size, and last a mask."""
+    return *noises(*[(BATCH, 1, SIZE, SIZE)] * count), drawn.masks(BATCH, SIZE)
 
 
 def _resize(channels: int, side: int, to: int, align_corners: bool = False) -> Case:
@@ -60,6 +65,37 @@ def _attention(tokens: int, keys: int, width: int, heads: int) -> Case:
                 lambda ops, query, key_value: ops.attention(query, key_value, heads), theirs)
 
 
+def _dsra_gain(classes: int) -> Case:
+    def theirs(F, fg, guide_fg, guide_bg):
+        guide_fg, guide_bg = (F.interpolate(each, scale_factor=2, mode="bilinear")
+                              for each in (guide_fg, guide_bg))
+        return fg + fg * (guide_fg - guide_bg).softmax(1)
+
+    guide = BATCH, classes, 22, 22
+    return Case(lambda: noises((BATCH, classes, 44, 44), guide, guide),
+                lambda ops, *maps: ops.dsra_gain(*maps), theirs)
+
+
+def _reverse_attention(channels: int, side: int, guide_side: int) -> Case:
+    def theirs(F, guide, feature):
+        return (1 - F.interpolate(guide, (side, side), mode="bilinear").sigmoid()) * feature
+
+    return Case(lambda: noises((BATCH, 1, guide_side, guide_side), (BATCH, channels, side, side)),
+                lambda ops, guide, feature: ops.reverse_attention(guide, feature), theirs)
+
+
+def _v1_loss(F, logits, mask):
+    from tests.reference_torch import v1_loss
+
+    return v1_loss(logits, mask)
+
+
+def _v2_loss(F, fg, bg, mask):
+    from tests.reference_torch import v2_loss
+
+    return v2_loss(fg, bg, mask)
+
+
 def _layer_norm(side: int, width: int) -> Case:
     return Case(lambda: noises((BATCH, side, side, width), (width,), (width,)),
                 lambda ops, x, weight, bias: ops.layer_norm(x, weight, bias, 1e-6),
@@ -70,6 +106,16 @@ def _batch_norm(channels: int, side: int) -> Case:
     return Case(lambda: noises((BATCH, channels, side, side), (channels,), (channels,)),
                 lambda ops, x, weight, bias: ops.batch_norm(x, weight, bias, 1e-5)[0],
                 lambda F, x, weight, bias: F.batch_norm(x, None, None, weight, bias, training=True))
+
+
+def _normed_residual(channels: int, side: int) -> Case:
+    """What closes a block of Res2Net."""
+    maps = BATCH, channels, side, side
+    return Case(lambda: noises(maps, (channels,), (channels,), maps),
+                lambda ops, x, weight, bias, residual: ops.batch_norm(
+                    x, weight, bias, 1e-5, residual, relu=True)[0],
+                lambda F, x, weight, bias, residual: F.relu(
+                    F.batch_norm(x, None, None, weight, bias, training=True) + residual))
 
 
 def _conv(inputs: int, outputs: int, kernel: int, side: int) -> Case:
@@ -101,14 +147,27 @@ CASES: dict[str, Case] = {
     "resize map x1/4": _resize(1, 44, 11),
     "resize feature x2, corners": _resize(64, 22, 44, align_corners=True),
     "resize images to 448, corners": _resize(3, 352, 448, align_corners=True),
-    "average pool 31x31": Case(lambda: (_masks(),), lambda ops, x: ops.average_pool(x, 31, 1, 15),
-                               lambda F, x: F.avg_pool2d(x, 31, 1, 15)),
+    "reverse attention, stage 2": _reverse_attention(512, 44, 22),
+    "reverse attention, stage 4": _reverse_attention(2048, 11, 44),
+    "DSRA gain, 1 class": _dsra_gain(1),
+    "DSRA gain, 9 classes": _dsra_gain(9),
+    "boundary weight": Case(lambda: _maps(0), lambda ops, mask: ops.boundary_weight(mask),
+                            lambda F, mask: 1 + 5 * (F.avg_pool2d(mask, 31, 1, 15) - mask).abs(), 0),
+    "loss of a map, V1": Case(lambda: _maps(1), lambda ops, fg, mask: ops.structure_loss(
+        fg, None, mask, ops.boundary_weight(mask), weighted_bce=False), _v1_loss, 1),
+    "loss of a pair of maps, V2": Case(lambda: _maps(2), lambda ops, fg, bg, mask: ops.structure_loss(
+        fg, bg, mask, ops.boundary_weight(mask), 0.8), _v2_loss, 2),
+    "max pool": Case(lambda: noises((BATCH, 64, 176, 176)), lambda ops, x: ops.max_pool(x),
+                     lambda F, x: F.max_pool2d(x, 3, 2, 1)),
+    "GELU, PVT stage 1": Case(lambda: noises((BATCH, 7744, 512)), lambda ops, x: ops.gelu(x),
+                              lambda F, x: F.gelu(x)),
     "attention, PVT stage 1": _attention(7744, 121, 64, 1),
     "attention, PVT stage 3": _attention(484, 121, 320, 5),
     "layer norm, PVT stage 1": _layer_norm(88, 64),
     "layer norm, PVT stage 3": _layer_norm(22, 320),
     "batch norm, Res2Net layer 1": _batch_norm(256, 88),
     "batch norm, Res2Net layer 3": _batch_norm(1024, 22),
+    "batch norm, residual, ReLU": _normed_residual(256, 88),
     "conv 1x1, Res2Net layer 1": _conv(64, 256, 1, 88),
     "conv 3x3, Res2Net layer 1": _conv(26, 26, 3, 88),
     "depthwise conv, PVT stage 1": _depthwise(512, 88),
@@ -182,3 +241,59 @@ class Operation:
             result = function(*inputs)
             return [result, *torch.torch.autograd.grad(result, taking, probe)]
         return both
+
+
+@dataclass(frozen=True)
+class AdamStep:
+    """Clamps the gradients of all parameters of PraNet-V2 and moves the parameters, from zero."""
+
+    case: ClassVar[str] = "Adam with clamp, PraNet-V2"
+    direction: ClassVar[str] = "step"
+
+    def __str__(self) -> str:
+        return self.case
+
+    def traffic(self, _) -> int:
+        """Bytes at least: values and both moments are read and written, gradients read."""
+        return 7 * 4 * sum(int(np.prod(shape)) for shape in _parameter_shapes())
+
+    def in_jittor(self, jittor: Jittor) -> Callable[[], list]:
+        from lib import ops
+
+        jt = jittor.jt
+        gradients = [jt.array(each) for each in noises(*_parameter_shapes())]
+        values, means, squares = ([jt.zeros_like(each) for each in gradients] for _ in range(3))
+        steps = itertools.count(1)
+
+        def work():
+            step = next(steps)
+            ops.adam_step(values, gradients, means, squares, CLIP, rate=LR / (1 - ops.BETAS[0] ** step),
+                          correction=(1 - ops.BETAS[1] ** step) ** 0.5)
+            jt.sync_all()
+            return values[::COMPARED]
+        return work
+
+    def in_torch(self, torch: Torch) -> Callable[[], list]:
+        gradients = [torch.tensor(each) for each in noises(*_parameter_shapes())]
+        values = [torch.torch.zeros_like(each, requires_grad=True) for each in gradients]
+        for value, gradient in zip(values, gradients):
+            value.grad = gradient
+        optimizer = torch.torch.optim.Adam(values, lr=LR, fused=True)
+
+        def work():
+            torch.torch.nn.utils.clip_grad_value_(values, CLIP)
+            optimizer.step()
+            return values[::COMPARED]
+        return work
+
+
+def _parameter_shapes() -> list[tuple[int, ...]]:
+    published = json.loads(STATE_DICTS.read_text())["PraNet-V2"]
+    return [tuple(shape) for name, shape in published if name.endswith(("weight", "bias"))]
+
+
+def op_tasks() -> list[Operation | AdamStep]:
+    """All that is timed; backward where there is something to differentiate."""
+    operations = [Operation(name, backward) for name, case in CASES.items() for backward in (False, True)
+                  if not backward or case.differentiated != 0]
+    return [*operations, AdamStep()]

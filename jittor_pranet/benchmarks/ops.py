@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from jittor_pranet.benchmarks.contest import OURS, Contest, Outcome
-from jittor_pranet.benchmarks.op_tasks import CASES, Operation
+from jittor_pranet.benchmarks.op_tasks import op_tasks
 from jittor_pranet.benchmarks.rates import copy_rate
 from jittor_pranet.benchmarks.report import print_header, print_row
 from jittor_pranet.benchmarks.timing import paired_ratio, quartiles
@@ -15,7 +15,7 @@ HEADER = ("operation", "pass", "program", "ms", "quartiles", "ours takes", "of t
 
 
 def run(args: argparse.Namespace) -> int:
-    tasks = [Operation(case, backward) for case in CASES for backward in (False, True)]
+    tasks = op_tasks()
     contest = Contest.of(args)
     failed = False
     with Progress(len(tasks) * contest.turns, "timing", "turn") as progress, contest.contenders() as started:
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _cells(task: Operation, outcome: Outcome, ours: Outcome, rate: float) -> list[str]:
+def _cells(task, outcome: Outcome, ours: Outcome, rate: float) -> list[str]:
     """What stands behind the contender's name."""
     if outcome.failure:
         return [outcome.failure, "", "", "", ""]
@@ -44,5 +44,5 @@ def _cells(task: Operation, outcome: Outcome, ours: Outcome, rate: float) -> lis
     if outcome is not ours and not ours.failure:
         takes = f"{paired_ratio(ours.seconds, outcome.seconds):.2f}x"
         differs = f"{ours.differences(outcome)[0]:.0e}"
-    share = task.traffic(outcome.warm_up.outputs[0]) / 1e9 / outcome.median / rate
-    return [median, f"{low} to {high}", takes, f"{100 * share:.0f} %", differs]
+    gb_per_s = task.traffic(outcome.warm_up.outputs[0]) / 1e9 / outcome.median
+    return [median, f"{low} to {high}", takes, f"{100 * gb_per_s / rate:.0f} %" if rate else "", differs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -61,24 +62,24 @@ class Copy:
 
 
 def product_rate(started: dict[str, Contender], device: str) -> float:
-    """Multiplications with addition, in 1e9 per second."""
+    """Multiplications with addition, in 1e9 per second; 0 if no contender can do any."""
     task = Product(8192 if device == "cuda" else 2048)
     return task.side**3 / 1e9 / _shortest(started, task)
 
 
 def copy_rate(started: dict[str, Contender]) -> float:
-    """GB per second, read and written."""
+    """GB per second, read and written; 0 if no contender can copy."""
     task = Copy(2**28)
     return 2 * task.bytes / 1e9 / _shortest(started, task)
 
 
 def _shortest(started: dict[str, Contender], task) -> float:
-    """Seconds of the quickest contender in its best turn; NaN if none can do it."""
-    seconds = [float("nan")]
+    """Seconds of the quickest contender in its best turn; infinite if none can do it."""
+    seconds = [math.inf]
     for each in started.values():
         try:
             each.ask("begin", task)
             seconds += [each.ask("time") for _ in range(TIMES)]
         except Failed:  # what is wrong with it stands in the table of the work that was asked for
             continue
-    return float(np.nanmin(seconds)) if len(seconds) > 1 else seconds[0]
+    return min(seconds)
