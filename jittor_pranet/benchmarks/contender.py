@@ -8,7 +8,6 @@ import gc
 import math
 import os
 import re
-import signal
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +36,7 @@ class WarmUp:
 def serve(connection, name: str, device: str, tf32: bool) -> None:
     """Answers (request, argument ...) by (True, result) or (False, why not), until the other end closes."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as utils.backend has it, and the same for all
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the parent as well, which ends us
+    os.setpgrp()  # Ctrl-C is for the parent, which ends us; Jittor would take it, whatever is said here
     contender = None
     with contextlib.suppress(EOFError, OSError):
         while True:
