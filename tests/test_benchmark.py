@@ -84,14 +84,15 @@ def test_networks_beside_pytorch(what, differences, tmp_path, capsys):
     assert len(cells[8].split(", ")) == differences
 
 
-@pytest.mark.parametrize("case", ["resize map x1/4", "layer norm, PVT stage 3"])
+@pytest.mark.parametrize("case", ["resize map x1/4", "loss of a pair of maps, V2"])
 def test_operations_do_the_same_forward_and_backward(case):
     pytest.importorskip("torch")
     jittor, torch = Jittor("cpu"), Torch("cpu")
     for backward in (False, True):
         task = Operation(case, backward)
         found, expected = jittor.host(jittor.work(task)()), torch.host(torch.work(task)())
-        assert len(found) == len(expected) == (1 + len(CASES[case].inputs()) if backward else 1)
+        inputs = CASES[case].inputs()[:CASES[case].differentiated]
+        assert len(found) == len(expected) == (1 + len(inputs) if backward else 1)
         for value, reference in zip(found, expected):
             assert np.abs(value - reference).max() < parity_bound(0, "forward") * np.abs(reference).max()
 

@@ -83,8 +83,7 @@ class Inference(_NetworkTask):
     def in_jittor(self, jittor: Jittor) -> Callable[[], list]:
         jt, model, images = jittor.jt, self.our_network(), self.images()
         model.eval()
-        if hasattr(model, "fuse"):
-            model.fuse()
+        model.fuse()
 
         def work():
             with jt.no_grad():
