@@ -419,7 +419,7 @@ def test_training_is_timed_by_the_seconds_of_its_second_batch(root, capsys, monk
         (folder / "log.csv").write_text("step,seconds\n" + rows)
         return subprocess.CompletedProcess(command, code)
 
-    monkeypatch.setattr("jittor_pranet.benchmark.subprocess.run", train)
+    monkeypatch.setattr("jittor_pranet.benchmarks.data.subprocess.run", train)
     arguments = ["benchmark", "--what", "data", "--train_path", str(root), "--trainsize", "64", "--rounds",
                  "1", "--images", "1", "--workers", "0"]
     code = 0

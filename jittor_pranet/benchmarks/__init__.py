@@ -1,0 +1,1 @@
+"""What the program `benchmark` can time, a module each, and what they share."""

@@ -1,0 +1,112 @@
+"""Jittor and PyTorch as a contender's process uses them, in the same words."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+
+def convolve_in_float32() -> None:
+    """Keeps cuDNN and cuBLAS, whoever calls them, from TF32; to be called before CUDA is loaded.
+
+    Left alone both frameworks let convolutions use it, and matrix products not.
+    """
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+
+
+class Jittor:
+    """Jittor with our operations, or with the plain formulas that they compute."""
+
+    def __init__(self, device: str, plain: bool = False):
+        from utils import backend
+
+        backend.prepare(device)
+        self.jt = backend.jt
+        if plain:
+            from lib.ops import use_plain_formulas
+
+            use_plain_formulas()
+
+    def work(self, task) -> Callable[[], object]:
+        return task.in_jittor(self)
+
+    def synchronise(self) -> None:
+        self.jt.sync_all(True)
+
+    def host(self, outputs: Iterable) -> list[np.ndarray]:
+        """Copies, which later calls leave alone."""
+        return [np.array(each.numpy() if isinstance(each, self.jt.Var) else each) for each in outputs]
+
+    def forget(self) -> None:
+        """Gives back what no variable holds any more."""
+        self.jt.gc()
+
+    def compiled_kernels(self) -> int:
+        """How many kernels the cache on disk holds."""
+        return sum(1 for _ in (Path(self.jt.flags.cache_path) / "jit").glob("*.so"))
+
+    def describe(self) -> dict[str, str]:
+        from utils import cuda
+
+        found = {"jittor": version("jittor")}
+        if self.jt.flags.use_cuda:
+            return {**found, "CUDA": ".".join(map(str, cuda.find().version))}
+        with contextlib.suppress(PackageNotFoundError):
+            found["oneDNN"] = version("onednn-cpu-gomp")
+        return {**found, **_threads(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))}
+
+
+class Torch:
+    """PyTorch, eager, or with networks and losses compiled: by Inductor, on CUDA with CUDA graphs."""
+
+    def __init__(self, device: str, compiled: bool = False):
+        import torch
+
+        self.torch, self.device, self.compiled = torch, torch.device(device), compiled
+        torch.backends.cudnn.benchmark = True  # the sizes stay the same
+
+    def work(self, task) -> Callable[[], object]:
+        return task.in_torch(self)
+
+    def compile(self, function: Callable) -> Callable:
+        """The function itself where this is eager PyTorch."""
+        if not self.compiled:
+            return function
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+        return self.torch.compile(function, mode=mode)
+
+    def tensor(self, values: np.ndarray):
+        return self.torch.from_numpy(values).to(self.device)
+
+    def synchronise(self) -> None:
+        if self.device.type == "cuda":
+            self.torch.cuda.synchronize()
+
+    def host(self, outputs: Iterable) -> list[np.ndarray]:
+        return [np.array(each.detach().cpu() if isinstance(each, self.torch.Tensor) else each)
+                for each in outputs]
+
+    def forget(self) -> None:
+        if self.device.type == "cuda":
+            self.torch.cuda.empty_cache()
+
+    def compiled_kernels(self) -> int:
+        return 0
+
+    def describe(self) -> dict[str, str]:
+        torch = self.torch
+        found = {"torch": torch.__version__, "mode": "compiled" if self.compiled else "eager"}
+        if self.device.type == "cuda":
+            return {**found, "CUDA": str(torch.version.cuda), "cuDNN": str(torch.backends.cudnn.version())}
+        onednn = re.search(r"MKL-DNN v([\d.]+)", torch.__config__.show())
+        return {**found, "oneDNN": onednn[1] if onednn else "none", **_threads(torch.get_num_threads())}
+
+
+def _threads(number) -> dict[str, str]:
+    return {"threads": f"{number} that wait {os.environ['OMP_WAIT_POLICY']}"}
