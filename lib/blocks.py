@@ -89,8 +89,8 @@ def conv_bn(conv: Conv2d, norm: BatchNorm2d, x, residual=None, relu: bool = Fals
     weight, bias = norm.folded(conv.weight)
     if residual is None:
         return ops.conv2d(x, weight, bias, conv.geometry, relu=relu)
-    y = ops.conv2d(x, weight, bias, conv.geometry) + residual
-    return nn.relu(y) if relu else y
+    y = ops.conv2d(x, weight, bias, conv.geometry)
+    return ops.add_relu(y, residual) if relu else y + residual
 
 
 class Linear(nn.Linear):
@@ -142,7 +142,7 @@ class ReceptiveFieldBlock(nn.Module):
 
     def execute(self, x):
         branches = [branch(x) for branch in (self.branch0, self.branch1, self.branch2, self.branch3)]
-        return self.conv_cat(jt.concat(branches, dim=1), residual=self.conv_res(x), relu=True)
+        return self.conv_cat(ops.concat(branches), residual=self.conv_res(x), relu=True)
 
 
 class PartialDecoder(nn.Module):
@@ -168,8 +168,8 @@ class PartialDecoder(nn.Module):
         deep_up = self._up(deep)
         middle_1 = self.conv_upsample1(deep_up) * middle
         shallow_1 = self.conv_upsample2(self._up(deep_up)) * self.conv_upsample3(self._up(middle)) * shallow
-        middle_2 = self.conv_concat2(jt.concat([middle_1, self.conv_upsample4(deep_up)], dim=1))
-        fused = self.conv_concat3(jt.concat([shallow_1, self.conv_upsample5(self._up(middle_2))], dim=1))
+        middle_2 = self.conv_concat2(ops.concat([middle_1, self.conv_upsample4(deep_up)]))
+        fused = self.conv_concat3(ops.concat([shallow_1, self.conv_upsample5(self._up(middle_2))]))
         fused = self.conv4(fused)
         return tuple(getattr(self, head)(fused) for head in self._heads)
 

@@ -42,13 +42,13 @@ class Bottle2neck(nn.Module):
         if self._opening:
             pool, conv, norm = self.downsample
             shortcut = conv_bn(conv, norm, pool(x))
-        groups = jt.chunk(conv_bn(self.conv1, self.bn1, x, relu=True), SCALES, dim=1)
+        groups = ops.split(conv_bn(self.conv1, self.bn1, x, relu=True), SCALES)
         outputs = []
         for group, conv, norm in zip(groups, self.convs, self.bns):
             source = group if self._opening or not outputs else outputs[-1] + group
             outputs.append(conv_bn(conv, norm, source, relu=True))
         outputs.append(self.pool(groups[-1]) if self._opening else groups[-1])
-        return conv_bn(self.conv3, self.bn3, jt.concat(outputs, dim=1), residual=shortcut, relu=True)
+        return conv_bn(self.conv3, self.bn3, ops.concat(outputs), residual=shortcut, relu=True)
 
 
 class Res2Net50(nn.Module):

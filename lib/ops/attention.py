@@ -101,4 +101,4 @@ class _Attention(jt.Function):
                 self._run(key_value.shape, [grad_scores, query, weights, grad_mix], _GRAD_KEY_VALUE))
 
     def _run(self, shape, inputs: list, source: str):
-        return onednn_code(shape, inputs, _SETUP + source, self.data)
+        return onednn_code([shape], inputs, _SETUP + source, self.data)[0]

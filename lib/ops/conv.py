@@ -59,24 +59,32 @@ _FORWARD = r"""
     run_primitive(Forward(forward), arguments);
 """
 
-_BACKWARD_DATA = r"""
-    using Backward = dnnl::convolution_backward_data;
-    Backward::primitive_desc backward(
-        Backward::desc(direct, x, w, y, stride, dilation, padding, padding), cpu(), forward);
-    run_primitive(Backward(backward), {
-        {DNNL_ARG_DIFF_DST, in0->mem_ptr, y_plain, backward.diff_dst_desc()},
-        {DNNL_ARG_WEIGHTS, in1->mem_ptr, w_plain, backward.weights_desc()},
-        {DNNL_ARG_DIFF_SRC, out0->mem_ptr, x_plain, backward.diff_src_desc()}});
-"""
-
-_BACKWARD_WEIGHTS = r"""
-    using Backward = dnnl::convolution_backward_weights;
-    Backward::primitive_desc backward(
-        Backward::desc(direct, x, w, y, stride, dilation, padding, padding), cpu(), forward);
-    run_primitive(Backward(backward), {
-        {DNNL_ARG_SRC, in0->mem_ptr, x_plain, backward.src_desc()},
-        {DNNL_ARG_DIFF_DST, in1->mem_ptr, y_plain, backward.diff_dst_desc()},
-        {DNNL_ARG_DIFF_WEIGHTS, out0->mem_ptr, w_plain, backward.diff_weights_desc()}});
+# The gradients of image and weight, or of the weight alone. They mostly want the gradient of the result in
+# the same order, in which it is then put once.
+_BACKWARD = r"""
+    using Weights = dnnl::convolution_backward_weights;
+    Weights::primitive_desc weights(
+        Weights::desc(direct, x, w, y, stride, dilation, padding, padding), cpu(), forward);
+    Argument grad_y = {DNNL_ARG_DIFF_DST, in1->mem_ptr, y_plain, weights.diff_dst_desc()};
+    memory ordered;
+    if (WITH_IMAGE && grad_y.wanted != grad_y.plain) {
+        ordered = arranged(grad_y);
+        grad_y.data = ordered.get_data_handle();
+        grad_y.plain = grad_y.wanted;
+    }
+    run_primitive(Weights(weights), {
+        {DNNL_ARG_SRC, in0->mem_ptr, x_plain, weights.src_desc()}, grad_y,
+        {DNNL_ARG_DIFF_WEIGHTS, out0->mem_ptr, w_plain, weights.diff_weights_desc()}});
+    if (WITH_IMAGE) {
+        using Data = dnnl::convolution_backward_data;
+        Data::primitive_desc image(
+            Data::desc(direct, x, w, y, stride, dilation, padding, padding), cpu(), forward);
+        if (grad_y.plain != image.diff_dst_desc())
+            grad_y = {DNNL_ARG_DIFF_DST, in1->mem_ptr, y_plain, image.diff_dst_desc()};
+        run_primitive(Data(image), {
+            grad_y, {DNNL_ARG_WEIGHTS, in2->mem_ptr, w_plain, image.weights_desc()},
+            {DNNL_ARG_DIFF_SRC, IMAGE->mem_ptr, x_plain, image.diff_src_desc()}});
+    }
 """
 
 
@@ -109,7 +117,7 @@ def conv2d(x, weight, bias, geometry: Geometry, channels_last: bool = False, rel
         y = _plain(x, weight, bias, geometry, channels_last)
         return jt.nn.relu(y) if relu else y
     inputs = (x, weight) if bias is None else (x, weight, bias)
-    return _Convolution(geometry, channels_last, relu)(*inputs)
+    return _Convolution(geometry, channels_last, relu, not x.is_stop_grad())(*inputs)
 
 
 def _plain(x, weight, bias, geometry: Geometry, channels_last: bool):
@@ -120,8 +128,9 @@ def _plain(x, weight, bias, geometry: Geometry, channels_last: bool):
 
 
 class _Convolution(jt.Function):
-    def __init__(self, geometry: Geometry, channels_last: bool, relu: bool):
+    def __init__(self, geometry: Geometry, channels_last: bool, relu: bool, with_image: bool):
         self.geometry, self.channels_last, self.relu = geometry, channels_last, relu
+        self.with_image = with_image  # whether the image takes a gradient
 
     def execute(self, x, weight, *bias):
         self.saved, self.has_bias = (x, weight), bool(bias)
@@ -129,7 +138,8 @@ class _Convolution(jt.Function):
         size = self.geometry.output_size(x.shape[first:first + 2], weight.shape[2:])
         outputs = weight.shape[0]
         shape = [x.shape[0], *size, outputs] if self.channels_last else [x.shape[0], outputs, *size]
-        y = self._run(shape, [x, weight, *bias], _FORWARD, X="in0", W="in1", Y="out0")
+        y, = self._run([shape], [x, weight, *bias], _FORWARD, X="in0", W="in1", Y="out0",
+                       HAS_BIAS=str(self.has_bias).lower(), BIAS=f"in{len(bias) + 1}")
         self.result = y if self.relu else None
         return y
 
@@ -137,19 +147,20 @@ class _Convolution(jt.Function):
         x, weight = self.saved
         if self.relu:
             grad_y = jt.ternary(self.result > 0.0, grad_y, 0.0)
-        grad_x = self._run(x.shape, [grad_y, weight], _BACKWARD_DATA, X="out0", W="in1", Y="in0")
-        grad_weight = self._run(weight.shape, [x, grad_y], _BACKWARD_WEIGHTS, X="in0", W="out0", Y="in1")
+        shapes = [weight.shape, x.shape] if self.with_image else [weight.shape]
+        names = {"HAS_BIAS": "false", "WITH_IMAGE": str(self.with_image).lower(),
+                 "IMAGE": f"out{len(shapes) - 1}"}
+        grad_weight, *grad_x = self._run(shapes, [x, grad_y, weight], _BACKWARD, X="in0", W="in2", Y="in1",
+                                         **names)
+        grad_x = grad_x[0] if grad_x else None
         if not self.has_bias:
             return grad_x, grad_weight
         if self.channels_last:
             return grad_x, grad_weight, kernel.column_sums(grad_y)
         return grad_x, grad_weight, grad_y.float64().sum([0, 2, 3]).float32()
 
-    def _run(self, shape, inputs: list, source: str, **places: str):
-        has_bias = len(inputs) == 3
-        names = {**places, "HAS_BIAS": str(has_bias).lower(), "BIAS": "in2" if has_bias else "in1"}
+    def _run(self, shapes: list, inputs: list, source: str, **names: str) -> list:
         aliases = "".join(f"#define {name} {value}\n" for name, value in names.items())
         undo = "".join(f"\n#undef {name}" for name in names)
-        data = {**self.geometry.data(), "channels_last": int(self.channels_last),
-                "relu": int(self.relu)}
-        return onednn_code(shape, inputs, "\n" + aliases + _SETUP + source + undo + "\n", data)
+        data = {**self.geometry.data(), "channels_last": int(self.channels_last), "relu": int(self.relu)}
+        return onednn_code(shapes, inputs, "\n" + aliases + _SETUP + source + undo + "\n", data)

@@ -44,5 +44,5 @@ class _Linear(jt.Function):
         rows = 1
         for side in x.shape[:-1]:
             rows *= side
-        return onednn_code(shape, inputs, _SETUP + _PRODUCTS[which],
-                           {"rows": rows, "inputs": width, "outputs": outputs})
+        return onednn_code([shape], inputs, _SETUP + _PRODUCTS[which],
+                           {"rows": rows, "inputs": width, "outputs": outputs})[0]

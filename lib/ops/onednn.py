@@ -28,6 +28,15 @@ memory::desc describe(const memory::dims& shape, memory::format_tag tag = memory
     return memory::desc(shape, memory::data_type::f32, tag);
 }
 
+// The argument in the order that the primitive wants.
+memory arranged(const Argument& argument) {
+    dnnl::stream stream(cpu());
+    memory plain(argument.plain, cpu(), argument.data), wanted(argument.wanted, cpu());
+    dnnl::reorder(plain, wanted).execute(stream, plain, wanted);
+    stream.wait();
+    return wanted;
+}
+
 // Runs the primitive; the last argument is its output.
 void run_primitive(const dnnl::primitive& primitive, const std::vector<Argument>& arguments) {
     dnnl::stream stream(cpu());
@@ -73,8 +82,9 @@ memory::desc strided(const memory::dims& shape, const memory::dims& strides) {
 """
 
 
-def onednn_code(shape, inputs: list, source: str, data: dict[str, float] | None = None):
-    """A float32 Var of ``shape`` that the C++ ``source`` fills: out0 from in0, in1, ..."""
+def onednn_code(shapes: list, inputs: list, source: str, data: dict[str, float] | None = None) -> list:
+    """float32 Vars of ``shapes`` that the C++ ``source`` fills: out0, out1 ... from in0, in1 ..."""
     flags = f' -I"{onednn_home()}/include" -L"{onednn_home()}/lib" -lmkldnn '
     with jt.flag_scope(compile_options={f"FLAGS:{flags}": 1}):
-        return jt.code(list(shape), "float32", inputs, cpu_header=_HEADER, cpu_src=source, data=data or {})
+        return jt.code([list(shape) for shape in shapes], ["float32"] * len(shapes), inputs,
+                       cpu_header=_HEADER, cpu_src=source, data=data or {})

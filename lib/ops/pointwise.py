@@ -1,4 +1,4 @@
-"""Operations on single elements."""
+"""Operations on single elements, and the joining and splitting of maps."""
 
 from __future__ import annotations
 
@@ -26,3 +26,78 @@ class _Gelu(jt.Function):
         shape = inputs[0].shape
         call = f'const long columns = data["columns"]; items(out0->num / columns, {body});'
         return kernel.run("pointwise.cuh", call, inputs, [(shape, "float32")], {"columns": shape[-1]})[0]
+
+
+def add_relu(x, residual):
+    """The ReLU of the sum of two float32 maps of one shape."""
+    return jt.nn.relu(x + residual) if not choice.fused() else _AddRelu()(x, residual)
+
+
+class _AddRelu(jt.Function):
+    def execute(self, x, residual):
+        self.saved = kernel.run("pointwise.cuh", "elements(out0->num, AddRelu{in0_p, in1_p, out0_p});",
+                                [x, residual], [(x.shape, "float32")])[0]
+        return self.saved
+
+    def grad(self, grad):
+        grad = jt.ternary(self.saved > 0.0, grad, 0.0)
+        return grad, grad
+
+
+def concat(parts: list):
+    """Joins float32 (N,C,H,W) maps, at most 8, along the channels."""
+    return jt.concat(parts, dim=1) if not choice.fused() else _Concat()(*parts)
+
+
+def split(x, count: int) -> list:
+    """Splits float32 (N,C,H,W) along the channels into ``count`` maps, at most 8, of as many each."""
+    if not choice.fused():
+        return jt.chunk(x, count, dim=1)
+    return _Split([x.shape[1] // count] * count)(x)
+
+
+def _copy(whole: str, parts: list[str], join: bool) -> str:
+    pointers = ", ".join(f"{name}_p" for name in parts)
+    counts = ", ".join(f"{name}->shape[1]" for name in parts)
+    return f"""
+        const Parts parts{{{{{pointers}}}, {{{counts}}}}};
+        const auto& shape = {whole}->shape;
+        const long plane = shape[2] * shape[3];
+        items(shape[0] * shape[1], Copy<{str(join).lower()}>{{parts, {whole}_p, shape[1], plane}});
+    """
+
+
+def _joined(parts: list):
+    batch, _, height, width = parts[0].shape
+    channels = [part.shape[1] for part in parts]
+    call = _copy("out0", [f"in{i}" for i in range(len(parts))], join=True)
+    return kernel.run("pointwise.cuh", call, parts, [((batch, sum(channels), height, width), "float32")])[0]
+
+
+def _parted(x, channels: list[int]) -> list:
+    batch, _, height, width = x.shape
+    call = _copy("in0", [f"out{i}" for i in range(len(channels))], join=False)
+    return kernel.run("pointwise.cuh", call, [x],
+                      [((batch, each, height, width), "float32") for each in channels])
+
+
+class _Concat(jt.Function):
+    def execute(self, *parts):
+        self.channels = [part.shape[1] for part in parts]
+        return _joined(list(parts))
+
+    def grad(self, grad):
+        return _parted(grad, self.channels)
+
+
+class _Split(jt.Function):
+    def __init__(self, channels: list[int]):
+        self.channels = channels
+
+    def execute(self, x):
+        parts = _parted(x, self.channels)
+        self.shapes = [part.shape for part in parts]
+        return parts
+
+    def grad(self, *grads):
+        return _joined([jt.zeros(shape) if grad is None else grad for grad, shape in zip(grads, self.shapes)])

@@ -1,4 +1,4 @@
-// The exact (erf) GELU, sums over rows, max-pooling and the optimizer's step.
+// The exact (erf) GELU, sums over rows, joining and splitting of maps, and the optimizer's step.
 #pragma once
 #include "parallel.cuh"
 
@@ -51,58 +51,45 @@ struct ColumnTerm {
     }
 };
 
-// ---------------------------------------------------------------------------------------------- max-pooling
+// -------------------------------------------------------------------------------------- joining and splitting
 
-constexpr int WINDOW = 3, STRIDE = 2, PADDING = 1;
+constexpr int PARTS = 8;
 
-struct MaxPool {  // one item for each row of the result; `taken` says which pixel of the window it is
+// Maps (batch,channels of the part,plane) that lie one after the other along the channels of a whole.
+struct Parts {
+    float* part[PARTS];
+    long channels[PARTS];
+};
+
+template <bool JOIN>
+struct Copy {  // one item for each plane of the whole: from its part, or to it
     static constexpr int lanes = 32;
-    const float* x;
-    float* y;
-    std::uint8_t* taken;
-    long height, width, rows, columns;  // of x, of y
+    Parts parts;
+    float* whole;
+    long all_channels, plane;
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
-        const long top = item % rows * STRIDE - PADDING;
-        const float* plane = x + item / rows * height * width;
-        for (long column = lane.first(); column < columns; column += lane.step()) {
-            const long left = column * STRIDE - PADDING;
-            float most = 0;
-            int best = -1;
-            for (int k = 0; k < WINDOW * WINDOW; ++k) {
-                const long i = top + k / WINDOW, j = left + k % WINDOW;
-                if (i < 0 || j < 0 || i >= height || j >= width) continue;
-                const float value = plane[i * width + j];
-                if (best < 0 || value > most || value != value) most = value, best = k;  // a NaN wins
-            }
-            y[item * columns + column] = most;
-            taken[item * columns + column] = static_cast<std::uint8_t>(best);
-        }
+        const long image = item / all_channels;
+        long channel = item % all_channels;
+        int k = 0;
+        for (; channel >= parts.channels[k]; ++k) channel -= parts.channels[k];
+        float* one = parts.part[k] + (image * parts.channels[k] + channel) * plane;
+        float* all = whole + item * plane;
+        PRANET_LOOP()
+        for (long i = lane.first(); i < plane; i += lane.step())
+            if (JOIN) all[i] = one[i];
+            else one[i] = all[i];
     }
 };
 
-struct MaxPoolGradient {  // one item for each row of x
-    static constexpr int lanes = 32;
-    const float* grad;
-    const std::uint8_t* taken;
-    float* grad_x;
-    long height, width, rows, columns;
+struct AddRelu {  // one element
+    const float *x, *residual;
+    float* y;
 
-    template <class Lanes>
-    PRANET_DEVICE void operator()(long item, Lanes lane) const {
-        const long i = item % height, base = item / height * rows;
-        for (long j = lane.first(); j < width; j += lane.step()) {
-            float sum = 0;
-            // Windows that hold row i begin at row * STRIDE - PADDING, from i - WINDOW + 1 to i; columns alike.
-            for (long row = (i + PADDING) / STRIDE; row >= 0 && row * STRIDE - PADDING > i - WINDOW; --row)
-                for (long c = (j + PADDING) / STRIDE; c >= 0 && c * STRIDE - PADDING > j - WINDOW; --c) {
-                    const long k = (i - (row * STRIDE - PADDING)) * WINDOW + j - (c * STRIDE - PADDING);
-                    const long place = (base + row) * columns + c;
-                    if (row < rows && c < columns && taken[place] == k) sum += grad[place];
-                }
-            grad_x[item * width + j] = sum;
-        }
+    PRANET_DEVICE void operator()(long i) const {
+        const float value = x[i] + residual[i];
+        y[i] = value < 0.0f ? 0.0f : value;
     }
 };
 
