@@ -31,10 +31,11 @@ def write_curves(path: Path, steps: list[dict], epochs: list[dict]) -> None:
     width = max(1, len(steps) // 200)
     losses = {name: _smooth([(row["step"], row[name]) for row in steps], width) for name in maps}
     charts = [_chart(f"loss of each map, mean of {width} steps" if width > 1 else "loss of each map", losses)]
-    dice = [(row["step"], row["val_mDice"]) for row in epochs if row["val_mDice"] is not None]
+    dice = {label: points for label, column in (("weights", "val_mDice"), ("average", "ema_mDice"))
+            if (points := [(row["step"], row[column]) for row in epochs if row.get(column) is not None])}
     if dice:
-        charts.append(_chart(f"validation mDice, best {max(value for _, value in dice):.4f}",
-                             {"mDice": dice}, marks=True))
+        best = max(value for points in dice.values() for _, value in points)
+        charts.append(_chart(f"validation mDice, best {best:.4f}", dice, marks=True))
     _write(path, np.concatenate([np.asarray(chart) for chart in charts]))
 
 
