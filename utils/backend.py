@@ -189,9 +189,8 @@ def _check_onednn() -> Check:
 def _check_mpi() -> Check:
     path = shutil.which("mpicc")
     if path is None:
-        return Check("mpi", False, f"mpirun started {processes.COUNT} processes, but Open MPI's compiler mpicc "
-                                   "is not on PATH; install it (Debian: apt install openmpi-bin "
-                                   "libopenmpi-dev)")
+        return Check("mpi", False, f"mpirun started {processes.COUNT} processes, but Open MPI's mpicc is not "
+                                   "on PATH; install it (Debian: apt install openmpi-bin libopenmpi-dev)")
     return Check("mpi", True, path)
 
 
