@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     for file, dice in trainer.position.best.items():
         print(f"best {'weights' if file == BEST else 'average'}: {folder / file} (mDice {dice:.4f})")
     print(f"log: {folder / LOG}")
+    processes.wait_for_all()  # mpirun ends the others as soon as one has left with a code
     return code
 
 
@@ -326,8 +327,10 @@ class Trainer:
         write_curves(self.folder / "curves.png", self.log.rows, self.epoch_log.rows)
 
     def save(self) -> None:
+        """Writes a snapshot, which every process waits for."""
         if processes.is_first():
             write_snapshot(self.folder, self.parts(), self.position, saved_config(self.config), self.data)
+        processes.wait_for_all()
 
     def parts(self) -> dict[str, dict]:
         """All variables that a snapshot holds, by kind and published name."""

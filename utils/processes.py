@@ -126,6 +126,11 @@ def gather(value) -> list:
     return values
 
 
+def wait_for_all() -> None:
+    """Returns once every process has come here."""
+    gather(None)
+
+
 def _broadcast(array: np.ndarray, rank: int) -> None:
     """Overwrites ``array``, of bytes, with that of process ``rank``."""
     from utils.backend import jt
