@@ -29,10 +29,11 @@ OPTIONS = ("train", "--model_type", "PVT-PraNet-V2", "--train_path", "train", "-
 
 def start_many(count: int, *arguments, cwd: Path) -> subprocess.Popen:
     """`python -m ARGUMENTS` in ``count`` processes, also as root and on fewer cores."""
-    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--mca", "mpi_yield_when_idle", 1,
-               "-np", count, sys.executable, "-m", *arguments]
+    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "--mca",
+               "mpi_yield_when_idle", 1, "-np", count, sys.executable, "-m", *arguments]
     return subprocess.Popen(list(map(str, command)), cwd=cwd, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                            stderr=subprocess.STDOUT,
+                            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
 
 
 def run_many(count: int, *arguments, cwd: Path, code: int = 0) -> str:
