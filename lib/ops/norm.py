@@ -69,7 +69,7 @@ def batch_norm(x, weight, bias, eps: float, residual=None, relu: bool = False):
     statistics float64 (C,) without gradient.
     """
     share = processes.current_share(x.shape[0])
-    if choice.fused() and not share.split:
+    if choice.fused() and not share.split:  # the kernel has no place to wait for the others' sums
         inputs = [x, weight, bias] if residual is None else [x, weight, bias, residual]
         return _BatchNorm(eps, relu)(*inputs)
     count = share.total * x.shape[2] * x.shape[3]
