@@ -1,6 +1,7 @@
 # Sourced by the run_*.sh scripts: defines `prepare REQUIREMENTS`, which sets PYTHON to an interpreter that has them.
 #
 # In this order: $PYTHON, the active virtual environment, .venv beside this file (made where it is missing).
+# Of several scripts at once, as mpirun starts them, one sets up and the others wait for it.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
@@ -34,7 +35,9 @@ make_environment() {
 }
 
 prepare() {
-    local requirements="$ROOT/$1" stamp
+    local requirements="$ROOT/$1" stamp lock
+    exec {lock}<"$ROOT/setup.sh"
+    flock "$lock" || echo "no lock on $ROOT/setup.sh: do not start two scripts at once the first time" >&2
     if [ -z "${PYTHON:-}" ]; then
         if [ -n "${VIRTUAL_ENV:-}" ]; then
             PYTHON=$VIRTUAL_ENV/bin/python
@@ -52,4 +55,5 @@ prepare() {
             fail "the packages of $1 could not be installed; see above"
         cat "$ROOT"/requirements*.txt 2>/dev/null >"$stamp" || true
     fi
+    exec {lock}<&-
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lib import ops
+from utils import processes
 from utils.backend import jt
 from utils.errors import UserError
 
@@ -29,7 +30,7 @@ class BatchNorm2d(nn.Module):
             y = x * scale.broadcast(x, [0, 2, 3]) + shift.broadcast(x, [0, 2, 3])
             y = y if residual is None else y + residual
             return nn.relu(y) if relu else y
-        count = x.shape[0] * x.shape[2] * x.shape[3]
+        count = processes.current_share(x.shape[0]).total * x.shape[2] * x.shape[3]
         if count < 2:
             raise UserError("batch normalisation needs more than one value per channel in training, got "
                             f"shape {tuple(x.shape)}: take a larger batch or larger images")

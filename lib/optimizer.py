@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from lib import ops
+from utils import processes
 from utils.backend import jt
 
 
@@ -15,7 +19,7 @@ class Adam:
     """Adam (Kingma and Ba, ICLR 2015, algorithm 1) without weight decay.
 
     Jittor's own adds eps outside the bias correction and so takes other steps where gradients are tiny.
-    Gradients are first clamped element by element to [-clip, clip].
+    Gradients are those of all processes' losses together, clamped element by element to [-clip, clip].
     """
 
     def __init__(self, parameters: list, clip: float):
@@ -26,7 +30,7 @@ class Adam:
 
     def step(self, loss, lr: float) -> None:
         """Takes the gradient of ``loss`` and moves every parameter once with rate ``lr``."""
-        gradients = jt.grad(loss, self.parameters)
+        gradients = [processes.total_sum(gradient) for gradient in jt.grad(loss, self.parameters)]
         self.steps += 1
         ops.adam_step(self.parameters, gradients, self.means, self.squares, self.clip,
                       rate=lr / (1.0 - ops.BETAS[0] ** self.steps),
@@ -51,3 +55,17 @@ class Average:
         for name, value in self.model.state_dict().items():
             average = self.values[name]
             average.update(average * decay + value.detach() * (1.0 - decay))
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """While the block runs, the network has the average's values; then its own again, bit for bit."""
+        values = self.model.state_dict()
+        own = {name: value.numpy() for name, value in values.items()}
+        try:
+            for name, value in values.items():
+                value.update(self.values[name].numpy())
+            yield
+        finally:
+            for name, value in values.items():
+                value.update(own[name])
+            jt.sync_all()

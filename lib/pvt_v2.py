@@ -12,6 +12,7 @@ import numpy as np
 
 from lib import ops
 from lib.blocks import Conv2d, LayerNorm, Linear
+from utils import processes
 from utils.backend import jt
 
 nn = jt.nn
@@ -37,7 +38,8 @@ class DropPath(nn.Module):
     """Leaves a residual branch out for whole samples with probability ``rate``, while training.
 
     The draws are NumPy's global generator's, in the order of the calls, so that whoever sets it before a step
-    decides them. Jittor's own generator cannot be saved, and draws in the order of its graph.
+    decides them; processes that share a batch all draw for the whole of it. Jittor's own generator cannot be
+    saved, and draws in the order of its graph.
     """
 
     def __init__(self, rate: float):
@@ -46,7 +48,8 @@ class DropPath(nn.Module):
     def execute(self, x):
         if self.rate == 0.0 or not self.is_training():
             return x
-        kept = np.random.random_sample((x.shape[0], 1, 1, 1)) >= self.rate
+        share = processes.current_share(x.shape[0])
+        kept = np.random.random_sample((share.total, 1, 1, 1))[share.images] >= self.rate
         return x * jt.array((kept / (1.0 - self.rate)).astype(np.float32))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jittor_pranet.training.augmentation import augment
+from utils.processes import Share, share_of
 
 SQUARE = np.array([[1, 2], [3, 4]], np.float32)
 
@@ -15,7 +16,7 @@ SQUARE = np.array([[1, 2], [3, 4]], np.float32)
 def orientations(flips: bool, turns: bool, count: int = 800) -> Counter:
     images = np.tile(SQUARE, (count, 3, 1, 1))
     masks = np.tile(SQUARE, (count, 1, 1, 1))
-    moved, moved_masks = augment(images, masks, np.random.default_rng(0), flips, turns)
+    moved, moved_masks = augment(images, masks, np.random.default_rng(0), share_of(count), flips, turns)
     for channel in range(3):
         np.testing.assert_array_equal(moved[:, channel], moved_masks[:, 0])
     assert (images == SQUARE).all(), "the loader's arrays are left as they are"
@@ -38,7 +39,10 @@ def test_every_orientation_comes_equally_often(flips, turns, expected):
 
 def test_the_generator_alone_decides():
     batch = np.random.default_rng(1).random((6, 1, 4, 4)).astype(np.float32)
-    first, second, other = (augment(batch, batch, np.random.default_rng(seed), True, True)[0]
+    first, second, other = (augment(batch, batch, np.random.default_rng(seed), share_of(6), True, True)[0]
                             for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, second)
     assert (first != other).any()
+    parts = [augment(batch[share.images], batch[share.images], np.random.default_rng(5), share, True, True)[0]
+             for share in (Share(0, 4, 6), Share(4, 6, 6))]
+    np.testing.assert_array_equal(np.concatenate(parts), first)

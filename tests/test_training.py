@@ -16,8 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jittor_pranet.training.options import Config
+from jittor_pranet.training.validation import find_selection, mean_dice
 from tests.test_programs import ROOT, draw_set, run
 from utils.checkpoint import read_info, read_weights
+from utils.image_io import find_pairs
+from utils.interruption import Interruption
 
 SIZE = 64
 KILLS = int(os.environ.get("PRANET_KILLS", "3"))  # more of them take a longer run
@@ -168,6 +172,31 @@ def test_the_average_is_kept_apart_and_leaves_the_training_untouched(place):
     for name, value in whole.items():
         np.testing.assert_array_equal(value, last[name])
     assert list(average) == list(last) and any((average[name] != last[name]).any() for name in last)
+    epochs = {folder: log_of(place / folder, "epochs.csv") for folder in ("whole", "average")}
+    dice = [float(row.pop("ema_mDice")) for row in epochs["average"]]
+    assert epochs["average"] == epochs["whole"] and len(dice) == 2
+    best = place / "average" / "best_ema.npz"
+    assert read_info(best)["mDice"] == max(dice) == held_out_dice(best, place / "train", seed=3)
+    assert (place / "average" / "best.npz").exists() and not (place / "whole" / "best_ema.npz").exists()
+
+
+def held_out_dice(weights: Path, train_path: Path, seed: int) -> float:
+    from jittor_pranet.test import load_model
+
+    config = Config(train_path=str(train_path), epoch=2, batchsize=2, trainsize=SIZE, seed=seed)
+    pairs = find_pairs(train_path / "images", train_path / "masks")
+    return mean_dice(load_model("PraNet-V2", weights), find_selection(config, pairs)[1], config,
+                     Interruption())[0]
+
+
+def test_the_other_encoder_resumes_to_the_same_bits(tmp_path):
+    """Its DropPath draws anew at each step; stopped within a batch."""
+    draw_set(tmp_path / "train", 3)
+    options = (*OPTIONS, "--model_type", "PVT-PraNet-V2", "--val_fraction", 0)
+    run("train", *options, "--train_save", "whole", "--max_steps", 5, cwd=tmp_path)
+    run("train", *options, "--train_save", "parts", "--max_steps", 2, cwd=tmp_path)
+    run("train", "--resume", "parts", "--max_steps", 5, "--device", "cpu", cwd=tmp_path)
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
 def test_warm_up_flips_and_turns_change_the_training_and_nothing_else_does(place):

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import signal
 import site
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -26,7 +27,7 @@ from types import ModuleType
 
 import numpy as np
 
-from utils import compilation, cuda
+from utils import compilation, cuda, processes
 from utils.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -68,6 +69,11 @@ def prepare(device: str = "auto") -> str:
     cache = cache_folder()
     with compilation.building_core(cache):
         _link_onednn()
+        if processes.COUNT > 1:
+            _compile_jittor(chosen, cache)
+        else:
+            jittor = _import_jittor(chosen, cache)
+    if processes.COUNT > 1:
         jittor = _import_jittor(chosen, cache)
     jittor.flags.use_cuda = int(chosen == "cuda")
     _jittor, _device = jittor, chosen
@@ -79,17 +85,30 @@ def _import_jittor(device: str, cache: Path) -> ModuleType:
     # its types at first use and would warn of that.
     for kind in (np.float32, np.float64):
         np.finfo(kind)
-    # Jittor takes its cache from the home folder, and would write JITTOR_HOME, where it is set, into the
-    # user's own configuration; a HOME of our own while it is imported avoids both.
-    settings = {**_settings(device, cache), "HOME": str(cache)}
-    with _environment(settings, restored=("HOME", "JITTOR_HOME")), _child_signal_kept():
+    with _environment(device, cache, hidden=() if processes.COUNT > 1 else (processes.SIZE_VARIABLE,)), \
+            _child_signal_kept():
         try:
             import jittor
         except Exception as error:
-            reason = " ".join(str(error).split())[-300:]
-            raise UserError(f"Jittor cannot be compiled or loaded ({reason}); free some room, or delete "
-                            f"{cache} to start afresh") from error
+            raise _import_failed(str(error), cache) from error
     return jittor
+
+
+def _compile_jittor(device: str, cache: Path) -> None:
+    """Imports Jittor in a process of its own, which is not one of the many.
+
+    Those have to import it all at once, since each waits for the others in the middle; by then there must be
+    nothing left to compile.
+    """
+    with _environment(device, cache, hidden=(processes.SIZE_VARIABLE,)):
+        done = subprocess.run([sys.executable, "-c", "import jittor"], capture_output=True, text=True)
+    if done.returncode:
+        raise _import_failed(done.stderr, cache)
+
+
+def _import_failed(reason: str, cache: Path) -> UserError:
+    return UserError(f"Jittor cannot be compiled or loaded ({' '.join(reason.split())[-300:]}); free some "
+                     f"room, or delete {cache} to start afresh")
 
 
 def choose_device(device: str) -> str:
@@ -122,7 +141,7 @@ class Check:
 def requirements() -> list[Check]:
     """What Jittor needs on any device."""
     return [_check_python(), _check_compiler(), _check_headers(), _check_packages(), _check_onednn(),
-            _check_cache()]
+            _check_cache(), *([_check_mpi()] if processes.COUNT > 1 else [])]
 
 
 def _check_python() -> Check:
@@ -165,6 +184,14 @@ def _check_onednn() -> Check:
     if prefix is None:
         return Check("onednn", False, f"oneDNN (libdnnl.so.2 and dnnl.hpp) is missing; {_install()}")
     return Check("onednn", True, str(prefix / "lib" / "libdnnl.so.2"))
+
+
+def _check_mpi() -> Check:
+    path = shutil.which("mpicc")
+    if path is None:
+        return Check("mpi", False, f"mpirun started {processes.COUNT} processes, but Open MPI's mpicc is not "
+                                   "on PATH; install it (Debian: apt install openmpi-bin libopenmpi-dev)")
+    return Check("mpi", True, path)
 
 
 def _install() -> str:
@@ -226,7 +253,8 @@ def _settings(device: str, cache: Path) -> dict[str, str]:
         "cc_path": str(shutil.which("g++")),
         "python_config_path": str(_python_config(cache)),
         # Downloads, and parts that nothing here uses.
-        "use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "use_mpi": "0", "gdb_path": "",
+        "use_cutt": "0", "use_cutlass": "0", "gdb_path": "",
+        **_process_settings(device),
         # Compiling kernels in threads can crash on a cold cache.
         "use_parallel_op_compiler": "0",
         "log_silent": "1",
@@ -234,6 +262,21 @@ def _settings(device: str, cache: Path) -> dict[str, str]:
         # shared one.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
+
+
+def _process_settings(device: str) -> dict[str, str]:
+    """MPI where there are many processes; on GPUs one for each, and NCCL where it is found."""
+    if processes.COUNT == 1:
+        return {"use_mpi": "0", "use_nccl": "0"}
+    settings = {"use_mpi": "1", "use_nccl": "0"}
+    if device == "cuda":
+        found = cuda.find()
+        if found.devices > 1:
+            settings["device_id"] = str(processes.LOCAL_RANK % found.devices)
+        nccl = cuda.find_nccl()
+        if nccl:  # without these paths Jittor would download and compile its own
+            settings.update(use_nccl="1", nccl_include_path=str(nccl.include), nccl_lib_path=str(nccl.lib))
+    return settings
 
 
 @contextlib.contextmanager
@@ -248,10 +291,12 @@ def _child_signal_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment(settings: dict[str, str], restored: tuple[str, ...]) -> Iterator[None]:
-    """Sets environment variables. Those in ``restored`` are put back in the end, the others stay."""
-    before = {name: os.environ.pop(name, None) for name in restored}
-    os.environ.update(settings)
+def _environment(device: str, cache: Path, hidden: tuple[str, ...]) -> Iterator[None]:
+    """Sets Jittor's settings, which stay, and hides variables from it while the block runs."""
+    # Jittor takes its cache from the home folder, and would write JITTOR_HOME, where it is set, into the
+    # user's own configuration; a HOME of our own while it is imported avoids both.
+    before = {name: os.environ.pop(name, None) for name in ("HOME", "JITTOR_HOME", *hidden)}
+    os.environ.update({**_settings(device, cache), "HOME": str(cache)})
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from utils import processes
 from utils.progress import Progress
 
 CORE_OBJECTS = 150  # object files of Jittor 1.3.11's core, to within a few: for the progress bar only
@@ -26,7 +27,8 @@ def building_core(cache: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("another process is starting Jittor; waiting for it", file=sys.stderr)
+            if processes.is_first():
+                print("another process is starting Jittor; waiting for it", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         done = threading.Event()
         watcher = threading.Thread(target=_show_core, args=(cache, done), daemon=True)
@@ -44,7 +46,9 @@ def _show_core(cache: Path, done: threading.Event) -> None:
     start = time.time() - QUIET_S
     if done.wait(QUIET_S):
         return
-    print("compiling Jittor's core, once per machine and environment: about three minutes", file=sys.stderr)
+    if processes.is_first():
+        print("compiling Jittor's core, once per machine and environment: about three minutes",
+              file=sys.stderr)
     with Progress(CORE_OBJECTS, "core", "file") as progress:
         while not done.wait(1.0):
             built = sum(path.stat().st_mtime >= start for path in cache.rglob("obj_files/*.o"))
@@ -57,6 +61,9 @@ def watching_kernels(what: str, folder: Path) -> Iterator[None]:
 
     Jittor compiles while it holds the interpreter, so another process has to watch.
     """
+    if not processes.is_first():
+        yield
+        return
     command = [sys.executable, "-m", "utils.compilation", what, str(folder)]
     root = Path(__file__).resolve().parent.parent
     watcher = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)})

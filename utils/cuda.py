@@ -56,6 +56,24 @@ def find() -> Cuda:
     return Cuda(nvcc, version, devices, tuple(missing))
 
 
+@dataclass(frozen=True)
+class Nccl:
+    """The folders with nccl.h and libnccl.so."""
+
+    include: Path
+    lib: Path
+
+
+def find_nccl() -> Nccl | None:
+    """NCCL in the CUDA home or where Debian's packages put it."""
+    nvcc = find().nvcc
+    homes = [(home / "include", home / "lib64") for home in ([nvcc.parent.parent] if nvcc else [])]
+    for include, lib in [*homes, (Path("/usr/include"), Path("/usr/lib/x86_64-linux-gnu"))]:
+        if (include / "nccl.h").exists() and (lib / "libnccl.so").exists():
+            return Nccl(include, lib)
+    return None
+
+
 def _count_devices() -> tuple[int, str]:
     """(number of devices, why there are none). Without a driver Jittor's CUDA core aborts the process."""
     try:

@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Callable, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from utils import processes
 from utils.errors import UserError
 from utils.image_io import (
     Pair,
@@ -160,10 +161,11 @@ def batches_per_epoch(train_set: TrainSet, batch_size: int) -> int:
 def epoch_batches(train_set: TrainSet, batch_size: int, seed: int, epoch: int,
                   workers: int = WORKERS, first_batch: int = 0,
                   ) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
-    """Batches of one epoch: images (n, 3, s, s) and masks (n, 1, s, s), float32, and their stems.
+    """Batches of one epoch: images (n, 3, s, s) and masks (n, 1, s, s), float32, and the batch's stems.
 
     The order depends on ``seed`` and ``epoch`` (both 0 or more) alone. The last batch is smaller where the
-    division leaves a rest, as in the published loader.
+    division leaves a rest, as in the published loader. Of many processes each one gets the images of its
+    share, and the stems of all.
 
     Args:
         workers: processes that read ahead; 0 reads in the calling one. The batches do not depend on it.
@@ -173,11 +175,14 @@ def epoch_batches(train_set: TrainSet, batch_size: int, seed: int, epoch: int,
         UserError: a file can no longer be read.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(train_set)).tolist()
-    pairs = [train_set.pairs[index] for index in order[first_batch * batch_size:]]
-    with closing(train_set.read(pairs, workers, ahead=BATCHES_AHEAD * batch_size)) as planes:
-        for start in range(0, len(pairs), batch_size):
-            stems = [pair.stem for pair in pairs[start:start + batch_size]]
-            yield *_images_and_masks(np.stack(list(islice(planes, batch_size)))), stems
+    pairs = [train_set.pairs[index] for index in order]
+    batches = [pairs[start:start + batch_size] for start in range(0, len(pairs), batch_size)][first_batch:]
+    shares = [batch[processes.share_of(len(batch)).images] for batch in batches]
+    ahead = BATCHES_AHEAD * max(map(len, shares), default=1)
+    with closing(train_set.read(list(chain.from_iterable(shares)), workers, ahead)) as planes:
+        for batch, share in zip(batches, shares):
+            stems = [pair.stem for pair in batch]
+            yield *_images_and_masks(np.stack(list(islice(planes, len(share))))), stems
 
 
 def image_batches(test_images: TestImages, batch_size: int, workers: int = WORKERS,

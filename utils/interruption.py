@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 
+from utils import processes
+
 
 class Interruption:
     """While the block runs, the first signal is only noted; a second one ends the program at once.
@@ -24,6 +26,13 @@ class Interruption:
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def agree(self) -> bool:
+        """Whether a signal came, to this process or another; all then leave with the same code."""
+        came = [number for number in processes.gather(self.signal) if number]
+        if came:
+            self.signal = came[0]
+        return bool(came)
 
     def _note(self, number: int, _) -> None:
         self.signal = number

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from utils import processes
+
 Item = TypeVar("Item")
 PLAIN_INTERVAL_S = 30.0
 
@@ -16,7 +18,7 @@ PLAIN_INTERVAL_S = 30.0
 class Progress:
     """Counts steps towards ``total``; ``note`` is shown behind the rate (a loss, a file name).
 
-    ``done`` of them were done before, by an earlier run that goes on.
+    ``done`` of them were done before, by an earlier run that goes on. Of many processes the first shows it.
     """
 
     def __init__(self, total: int, title: str, unit: str = "it", done: int = 0):
@@ -25,7 +27,7 @@ class Progress:
         self.start = self.last_line = time.monotonic()
         on_terminal = sys.stderr.isatty()
         self.bar = None
-        if on_terminal:
+        if on_terminal and processes.is_first():
             self.bar = tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True)
 
     def step(self, count: int = 1, note: str = "") -> None:
@@ -33,7 +35,8 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(count)
-        elif time.monotonic() - self.last_line >= PLAIN_INTERVAL_S or self.done == self.total:
+        elif processes.is_first() and (time.monotonic() - self.last_line >= PLAIN_INTERVAL_S
+                                       or self.done == self.total):
             self._line()
 
     def _line(self) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from utils.processes import Share
 
-def augment(images: np.ndarray, masks: np.ndarray, rng: np.random.Generator, flips: bool, turns: bool,
-            ) -> tuple[np.ndarray, np.ndarray]:
+
+def augment(images: np.ndarray, masks: np.ndarray, rng: np.random.Generator, share: Share,
+            flips: bool, turns: bool) -> tuple[np.ndarray, np.ndarray]:
     """Moves squares (n,c,s,s) and their masks (n,1,s,s) alike.
 
     Args:
+        share: which images of the batch these are; the generator is drawn from for the whole of it.
         flips: each image is mirrored with probability 1/2, left to right and, drawn apart, top to bottom.
         turns: each image is turned by 0, 90, 180 or 270 degrees with equal probability.
     """
-    across, down = rng.random((2, len(images))) < 0.5
-    quarters = rng.integers(4, size=len(images))
+    across, down = rng.random((2, share.total))[:, share.images] < 0.5
+    quarters = rng.integers(4, size=share.total)[share.images]
 
     def move(batch: np.ndarray) -> np.ndarray:
         moved = batch.copy()

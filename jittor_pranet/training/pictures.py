@@ -28,13 +28,14 @@ def write_curves(path: Path, steps: list[dict], epochs: list[dict]) -> None:
         steps, epochs: the rows of log.csv and epochs.csv.
     """
     maps = [name for name in steps[0] if name.startswith("map")]
-    width = max(1, len(steps) // 200)
+    width = max(1, len(steps) // 60)
     losses = {name: _smooth([(row["step"], row[name]) for row in steps], width) for name in maps}
     charts = [_chart(f"loss of each map, mean of {width} steps" if width > 1 else "loss of each map", losses)]
-    dice = [(row["step"], row["val_mDice"]) for row in epochs if row["val_mDice"] is not None]
+    dice = {label: points for label, column in (("weights", "val_mDice"), ("average", "ema_mDice"))
+            if (points := [(row["step"], row[column]) for row in epochs if row.get(column) is not None])}
     if dice:
-        charts.append(_chart(f"validation mDice, best {max(value for _, value in dice):.4f}",
-                             {"mDice": dice}, marks=True))
+        best = max(value for points in dice.values() for _, value in points)
+        charts.append(_chart(f"validation mDice, best {best:.4f}", dice, marks=True))
     _write(path, np.concatenate([np.asarray(chart) for chart in charts]))
 
 
@@ -79,6 +80,8 @@ def _chart(title: str, lines: dict[str, Points], marks: bool = False) -> Image.I
     points = [point for line in lines.values() for point in line]
     x_ticks, y_ticks = _ticks([0, *(x for x, _ in points)]), _ticks([y for _, y in points])
 
+    decimals = max(0, -int(np.floor(np.log10(y_ticks[1] - y_ticks[0]) + 1e-9)))
+
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
         up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
@@ -87,7 +90,7 @@ def _chart(title: str, lines: dict[str, Points], marks: bool = False) -> Image.I
     for y in y_ticks:
         height = place(x_ticks[0], y)[1]
         draw.line(((left, height), (right, height)), GRID)
-        draw.text((left - 8, height), f"{y:.4g}", INK, font, anchor="rm")
+        draw.text((left - 8, height), f"{y:.{decimals}f}", INK, font, anchor="rm")
     for x in x_ticks:
         draw.text((place(x, y_ticks[0])[0], bottom + 6), f"{x:g}", INK, font, anchor="ma")
     draw.text((left, 8), title, INK, _font(15))

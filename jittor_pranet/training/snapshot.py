@@ -1,7 +1,8 @@
 """The folder of a run: the state that it is resumed from, and the weights for everybody else.
 
 `state.npz` alone suffices to resume. The weight files are written around it in an order that makes any moment
-of a kill harmless: `best.npz` before the state that knows of it, `last.npz` after the state it is taken from.
+of a kill harmless: the best ones before the state that knows of them, `last.npz` after the state it is taken
+from.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 from utils.checkpoint import read_info, read_weights, save_arrays, save_weights
 from utils.errors import UserError
 
-STATE, LAST, BEST, AVERAGE = "state.npz", "last.npz", "best.npz", "ema.npz"
-FORMAT = 1  # of state.npz
+STATE, LAST, BEST = "state.npz", "last.npz", "best.npz"
+AVERAGE, BEST_AVERAGE = "ema.npz", "best_ema.npz"
+FORMAT = 2  # of state.npz
 
 Parts = dict[str, dict]  # {kind: {published name: variable}}
 
@@ -27,16 +29,16 @@ class Position:
     Attributes:
         step: optimizer steps done.
         ended: the step at which the last epoch ended, its validation included.
-        best: highest mDice so far, and the step it was reached at.
+        best: highest mDice so far by the file that holds its weights, `BEST` or `BEST_AVERAGE`.
     """
 
     step: int = 0
     ended: int = 0
-    best: float | None = None
-    best_step: int | None = None
+    best: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.step, int) and isinstance(self.ended, int) and 0 <= self.ended <= self.step):
+        if not (isinstance(self.step, int) and isinstance(self.ended, int) and 0 <= self.ended <= self.step
+                and isinstance(self.best, dict)):
             raise ValueError(f"position {self}")
 
 
@@ -106,13 +108,13 @@ def write_snapshot(folder: Path, parts: Parts, position: Position, config: dict,
     _write_derived(Snapshot(folder / STATE, config, position, data, arrays))
 
 
-def write_best(folder: Path, model, position: Position, config: dict) -> None:
-    """Writes `best.npz`; the state that knows of it has to follow."""
-    save_weights(model, folder / BEST, {**weights_info(position.step, config), "mDice": position.best})
+def write_best(path: Path, model, dice: float, step: int, config: dict) -> None:
+    """Writes `best.npz` or `best_ema.npz`; the state that knows of it has to follow."""
+    save_weights(model, path, {**weights_info(step, config), "mDice": dice})
 
 
 def restore(snapshot: Snapshot, parts: Parts) -> None:
-    """Sets all variables, and writes the weight files anew where a kill has left older ones.
+    """Sets all variables to the snapshot's.
 
     Raises:
         UserError: the snapshot does not fit the network.
@@ -125,6 +127,10 @@ def restore(snapshot: Snapshot, parts: Parts) -> None:
                             "network; resume it with the version that wrote it")
         for name, variable in variables.items():
             variable.update(arrays[name].astype(str(variable.dtype)))
+
+
+def mend_derived(snapshot: Snapshot) -> None:
+    """Writes the weight files anew where a kill has left older ones than the state."""
     last = snapshot.source.with_name(LAST)
     if not last.exists() or read_info(last).get("step") != snapshot.position.step:
         _write_derived(snapshot)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 
 from jittor_pranet.test import finish_map
 from jittor_pranet.training.options import Config
-from utils import backend
+from utils import backend, processes
 from utils.dataset import WORKERS, find_test_sets, normalise, read_ahead
 from utils.errors import UserError
 from utils.image_io import Pair, check_sizes, find_pairs, read_grey, read_rgb
-from utils.metrics import MASK_RULES, Measures
+from utils.interruption import Interruption
+from utils.metrics import MASK_RULES, Measures, PairFigures, measure_pair
 from utils.survey import SOURCES, source_of
 
 SAMPLES = 6  # pairs whose maps are shown
@@ -74,24 +74,37 @@ def find_selection(config: Config, pairs: list[Pair]) -> tuple[list[Pair], dict[
     return pairs, sets
 
 
-def mean_dice(model, sets: dict[str, list[Pair]], config: Config, stopped: Callable[[], bool],
+def mean_dice(model, sets: dict[str, list[Pair]], config: Config, interruption: Interruption,
               ) -> tuple[float, list[Sample]] | None:
     """The mean over the sets of mDice, as `test --evaluate` measures it, and some samples.
 
-    None if ``stopped`` says so on the way. The model is left in training mode.
+    None if a signal came on the way. The model is left in training mode. Of many processes each one measures
+    its part and knows the outcome of all.
     """
-    shown = _spread([pair for pairs in sets.values() for pair in pairs], SAMPLES)
-    figures, samples = [], []
-    for pairs in sets.values():
-        measures = Measures()
-        for sample in predict(model, pairs, config.trainsize, config.batchsize):
-            measures.update(sample.levels, sample.mask)
-            if sample.pair in shown:
-                samples.append(sample)
-            if stopped():
-                return None
-        figures.append(measures.result()["meanDic"])
-    return sum(figures) / len(figures), samples
+    pairs = [pair for pairs in sets.values() for pair in pairs]
+    shown = _spread(pairs, SAMPLES)
+    figures, samples = {}, {}
+    for sample in predict(model, pairs[processes.RANK::processes.COUNT], config.trainsize,
+                          processes.share_of(config.batchsize).size):
+        figures[sample.pair] = measure_pair(sample.levels, sample.mask)
+        if sample.pair in shown:
+            samples[sample.pair] = sample
+        if interruption.signal:
+            break
+    if interruption.agree():
+        return None
+    for others_figures, others_samples in processes.gather((figures, samples)):
+        figures.update(others_figures)
+        samples.update(others_samples)
+    means = [_mean_dice(figures[pair] for pair in pairs) for pairs in sets.values()]
+    return sum(means) / len(means), [samples[pair] for pair in pairs if pair in samples]
+
+
+def _mean_dice(figures: Iterable[PairFigures]) -> float:
+    measures = Measures()
+    for each in figures:
+        measures.add(each)
+    return measures.result()["meanDic"]
 
 
 def predict(model, pairs: list[Pair], size: int, batch_size: int) -> Iterator[Sample]:

@@ -8,36 +8,39 @@ in float64 but the statistics themselves.
 
 from __future__ import annotations
 
+from typing import Callable
+
 from lib.ops import choice, kernel
+from utils import processes
 from utils.backend import jt
 
 _SIZES = '(long)data["batch"], (long)data["channels"], (long)data["plane"]'
 
 
-def _normalise(x, weight, bias, axes: tuple[int, ...], weight_axes: tuple[int, ...], eps: float):
+def _normalise(x, weight, bias, axes: tuple[int, ...], weight_axes: tuple[int, ...], eps: float, count: int,
+               summed: Callable):
     """Normalises x over ``axes``. ``weight_axes`` are those along which weight and bias are constant.
+
+    ``count`` values have one mean; ``summed`` takes a sum over those of them that are here to that over all.
 
     Returns (y, mean, biased variance); the statistics are float64, keep their reduced dimensions and carry no
     gradient of their own.
     """
-    count = 1
-    for axis in axes:
-        count *= x.shape[axis]
     values = x.detach()
-    mean = values.float64().sum(axes, keepdims=True) / count
+    mean = summed(values.float64().sum(axes, keepdims=True)) / count
     centre = mean.float32()
     deviation = (values - centre).float64()
-    variance = (deviation * deviation).sum(axes, keepdims=True) / count
+    variance = summed((deviation * deviation).sum(axes, keepdims=True)) / count
     scale = (1.0 / (variance + eps).sqrt()).float32()
-    y = _Normalise(axes, weight_axes, count)(x, weight, bias, centre, scale)
+    y = _Normalise(axes, weight_axes, count, summed)(x, weight, bias, centre, scale)
     return y, mean, variance
 
 
 class _Normalise(jt.Function):
     """y = (x - centre) * scale * weight + bias, where centre and scale are x's own mean and 1/deviation."""
 
-    def __init__(self, axes: tuple[int, ...], weight_axes: tuple[int, ...], count: int):
-        self.axes, self.weight_axes, self.count = axes, weight_axes, count
+    def __init__(self, axes: tuple[int, ...], weight_axes: tuple[int, ...], count: int, summed: Callable):
+        self.axes, self.weight_axes, self.count, self.summed = axes, weight_axes, count, summed
 
     def execute(self, x, weight, bias, centre, scale):
         self.saved = x, weight, centre, scale
@@ -50,8 +53,9 @@ class _Normalise(jt.Function):
         grad_weight = (grad_y * normal).float64().sum(self.weight_axes).float32()
         grad_bias = grad_y.float64().sum(self.weight_axes).float32()
         grad_normal = grad_y * weight.broadcast(x.shape, self.weight_axes)
-        mean_grad = (grad_normal.float64().sum(self.axes, keepdims=True) / self.count).float32()
-        projection = ((grad_normal * normal).float64().sum(self.axes, keepdims=True) / self.count).float32()
+        mean_grad, projection = (
+            (self.summed(values.float64().sum(self.axes, keepdims=True)) / self.count).float32()
+            for values in (grad_normal, grad_normal * normal))
         grad_x = (grad_normal - mean_grad - normal * projection) * scale
         return grad_x, grad_weight, grad_bias, None, None
 
@@ -59,13 +63,17 @@ class _Normalise(jt.Function):
 def batch_norm(x, weight, bias, eps: float, residual=None, relu: bool = False):
     """Batch normalisation with the statistics of the batch, then the residual added, then a ReLU.
 
+    Where other processes have a part of the batch its statistics are those of all parts.
+
     x and residual are float32 (N,C,H,W), weight and bias are (C,). Returns (y, mean, biased variance), the
     statistics float64 (C,) without gradient.
     """
-    if choice.fused():
+    share = processes.current_share(x.shape[0])
+    if choice.fused() and not share.split:  # the kernel has no place to wait for the others' sums
         inputs = [x, weight, bias] if residual is None else [x, weight, bias, residual]
         return _BatchNorm(eps, relu)(*inputs)
-    y, mean, variance = _normalise(x, weight, bias, (0, 2, 3), (0, 2, 3), eps)
+    count = share.total * x.shape[2] * x.shape[3]
+    y, mean, variance = _normalise(x, weight, bias, (0, 2, 3), (0, 2, 3), eps, count, processes.batch_sum)
     if residual is not None:
         y = y + residual
     return jt.nn.relu(y) if relu else y, mean.reshape(-1), variance.reshape(-1)
@@ -76,7 +84,7 @@ def layer_norm(x, weight, bias, eps: float):
     if choice.fused():
         return _LayerNorm(eps)(x, weight, bias)
     last = x.ndim - 1
-    return _normalise(x, weight, bias, (last,), tuple(range(last)), eps)[0]
+    return _normalise(x, weight, bias, (last,), tuple(range(last)), eps, x.shape[last], lambda x: x)[0]
 
 
 class _BatchNorm(jt.Function):

@@ -1,0 +1,68 @@
+"""Run by mpirun: batch normalisation, gradients and messages of many processes.
+
+Every process computes a whole batch by itself, then its share of it together with the others.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from tests.compare import assert_close
+from tests.drawn import stream
+from utils import processes
+from utils.backend import jt
+
+
+def outcome(images: np.ndarray, factors: np.ndarray, share: processes.Share | None) -> dict[str, np.ndarray]:
+    """Maps, gradients and running statistics of two normalised layers; all by itself without a ``share``."""
+    from lib.blocks import BatchNorm2d
+
+    norms = [BatchNorm2d(images.shape[1]) for _ in range(2)]
+    part = share.images if share else slice(None)
+    with processes.sharing(share):
+        x = jt.array(images[part])
+        maps = norms[1](jt.nn.relu(norms[0](x)) * 3.0 + x)
+        loss = (maps * jt.array(factors[part])).mean() * (share.fraction if share else 1.0)
+        of_images, *of_parameters = jt.grad(loss, [x, *(value for norm in norms
+                                                        for value in (norm.weight, norm.bias))])
+        if share:
+            of_parameters = [processes.total_sum(gradient) for gradient in of_parameters]
+        variables = {"maps": maps, "gradient of the images": of_images,
+                     "gradient of the parameters": jt.concat(of_parameters),
+                     "running statistics": jt.concat([value for norm in norms for value in (
+                         norm.running_mean, norm.running_var)])}
+        return {name: value.numpy() for name, value in variables.items()}
+
+
+def check_batch(total: int) -> None:
+    rng = stream("batch", total)
+    images, factors = rng.normal(1.0, 2.0, (2, total, 3, 4, 5)).astype(np.float32)
+    share = processes.share_of(total)
+    alone, together = (outcome(images, factors, each) for each in (None, share))
+    for name in ("maps", "gradient of the images"):
+        alone[name] = alone[name][share.images]
+    if not share.split:
+        alone["gradient of the images"] /= processes.COUNT
+    for name, expected in alone.items():
+        assert_close(together[name], expected, "float32", f"{name}, batch of {total}")
+
+
+def main() -> None:
+    for total in (6, 5, 2, 1):  # even, uneven, and fewer images than processes
+        check_batch(total)
+    values = processes.gather({"rank": processes.RANK, "text": "x" * processes.RANK})
+    assert values == [{"rank": rank, "text": "x" * rank} for rank in range(processes.COUNT)]
+    variable = jt.array(np.float32([processes.RANK + 7.0]))
+    processes.take_from_first([variable])
+    assert variable.item() == 7.0
+    print(f"{processes.COUNT} processes agree")
+    if sys.argv[1:] == ["fail"]:
+        assert processes.is_first(), "the second has failed"
+        processes.gather("while the first one waits for it")
+
+
+if __name__ == "__main__":
+    with processes.as_one():
+        main()
