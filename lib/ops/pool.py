@@ -43,42 +43,45 @@ def _window_sum(x, axis: int, size: int, stride: int, padding: int):
 
 class _Pool(jt.Function):
     def __init__(self, size: int, stride: int, padding: int):
-        self.data = {"size": size, "stride": stride, "padding": padding}
+        self.geometry = size, stride, padding
 
     def measure(self, x) -> tuple[int, ...]:
         """The shape of the result."""
+        size, stride, padding = self.geometry
         self.shape = batch, channels, height, width = x.shape
-        size, stride, padding = self.data.values()
         rows, columns = ((side + 2 * padding - size) // stride + 1 for side in (height, width))
-        self.data = {**self.data, "planes": batch * channels, "height": height, "width": width, "rows": rows,
+        self.data = {"planes": batch * channels, "height": height, "width": width, "rows": rows,
                      "columns": columns}
         return batch, channels, rows, columns
 
-    def run(self, body: str, over: str, inputs: list, outputs: list[tuple]) -> list:
-        sides = ("size", "stride", "padding", "height", "width", "rows", "columns")
-        windows = ", ".join(f'(int)data["{side}"]' for side in sides)
-        call = f'items((long)data["planes"] * (long)data["{over}"], {body});'
-        return kernel.run("pool.cuh", f"const Windows windows{{{windows}}};\n{call}", inputs, outputs,
-                          self.data)
+    def run(self, body: str, pointers: str, over: str, inputs: list, outputs: list[tuple]) -> list:
+        """Runs a struct of pool.cuh on all rows ``over`` which it goes."""
+        windows = "Windows<{}, {}, {}>".format(*self.geometry)
+        sides = ", ".join(f'(int)data["{side}"]' for side in ("height", "width", "rows", "columns"))
+        call = f"""
+            items((long)data["planes"] * (long)data["{over}"],
+                  {body}<{windows}>{{{windows}{{{sides}}}, {pointers}}});
+        """
+        return kernel.run("pool.cuh", call, inputs, outputs, self.data)
 
 
 class _AveragePool(_Pool):
     def execute(self, x):
-        result = self.measure(x)
-        return self.run("AveragePool{windows, in0_p, out0_p}", "rows", [x], [(result, "float32")])[0]
+        outputs = [(self.measure(x), "float32")]
+        return self.run("AveragePool", "in0_p, out0_p", "rows", [x], outputs)[0]
 
     def grad(self, grad):
-        body = "AveragePoolGradient{windows, in0_p, out0_p}"
-        return self.run(body, "height", [grad], [(self.shape, "float32")])[0]
+        outputs = [(self.shape, "float32")]
+        return self.run("AveragePoolGradient", "in0_p, out0_p", "height", [grad], outputs)[0]
 
 
 class _MaxPool(_Pool):
     def execute(self, x):
         result = self.measure(x)
-        y, self.taken = self.run("MaxPool{windows, in0_p, out0_p, out1_p}", "rows", [x],
-                                 [(result, "float32"), (result, "uint8")])
+        outputs = [(result, "float32"), (result, "uint8")]
+        y, self.taken = self.run("MaxPool", "in0_p, out0_p, out1_p", "rows", [x], outputs)
         return y
 
     def grad(self, grad):
-        body = "MaxPoolGradient{windows, in0_p, in1_p, out0_p}"
-        return self.run(body, "height", [grad, self.taken], [(self.shape, "float32")])[0]
+        outputs = [(self.shape, "float32")]
+        return self.run("MaxPoolGradient", "in0_p, in1_p, out0_p", "height", [grad, self.taken], outputs)[0]

@@ -5,8 +5,10 @@
 namespace {
 namespace pranet {
 
-struct Windows {  // squares of `size`, `stride` apart, on a plane with `padding` around it
-    int size, stride, padding;
+// Squares of SIZE pixels a side, STRIDE apart, on a plane with PADDING around it.
+template <int SIZE, int STRIDE, int PADDING>
+struct Windows {
+    static constexpr int size = SIZE, stride = STRIDE, padding = PADDING;
     int height, width, rows, columns;  // of x, of y
 
     // The columns whose windows hold a pixel of x `right` of their left edge: from `begin` to before `end`.
@@ -26,15 +28,16 @@ PRANET_DEVICE int first_from(int begin, Lanes lane) {
     return first >= begin ? first : first + (begin - first + step - 1) / step * step;
 }
 
+template <class Geometry>
 struct AveragePool {  // one item for each row of the result; pixels outside count as zero
     static constexpr int lanes = 32;
-    Windows windows;
+    Geometry windows;
     const float* x;
     float* y;
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
-        const Windows w = windows;
+        const Geometry w = windows;
         const int top = static_cast<int>(item % w.rows) * w.stride - w.padding;
         const float *plane = x + item / w.rows * w.height * w.width, share = 1.0f / (w.size * w.size);
         float* row = y + item * w.columns;
@@ -51,15 +54,16 @@ struct AveragePool {  // one item for each row of the result; pixels outside cou
     }
 };
 
+template <class Geometry>
 struct AveragePoolGradient {  // one item for each row of x
     static constexpr int lanes = 32;
-    Windows windows;
+    Geometry windows;
     const float* grad;
     float* grad_x;
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
-        const Windows w = windows;
+        const Geometry w = windows;
         const int i = static_cast<int>(item % w.height) + w.padding;
         const float *plane = grad + item / w.height * w.rows * w.columns, share = 1.0f / (w.size * w.size);
         for (int j = lane.first(); j < w.width; j += lane.step()) {
@@ -72,16 +76,17 @@ struct AveragePoolGradient {  // one item for each row of x
     }
 };
 
+template <class Geometry>
 struct MaxPool {  // one item for each row of the result; `taken` says which pixel of the window it is
     static constexpr int lanes = 32;
-    Windows windows;
+    Geometry windows;
     const float* x;
     float* y;
     std::uint8_t* taken;
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
-        const Windows w = windows;
+        const Geometry w = windows;
         const int top = static_cast<int>(item % w.rows) * w.stride - w.padding;
         const float* plane = x + item / w.rows * w.height * w.width;
         float* row = y + item * w.columns;
@@ -102,16 +107,17 @@ struct MaxPool {  // one item for each row of the result; `taken` says which pix
     }
 };
 
+template <class Geometry>
 struct MaxPoolGradient {  // one item for each row of x
     static constexpr int lanes = 32;
-    Windows windows;
+    Geometry windows;
     const float* grad;
     const std::uint8_t* taken;
     float* grad_x;
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
-        const Windows w = windows;
+        const Geometry w = windows;
         const int i = static_cast<int>(item % w.height) + w.padding;
         const long base = item / w.height * w.rows * w.columns;
         for (int j = lane.first(); j < w.width; j += lane.step()) {

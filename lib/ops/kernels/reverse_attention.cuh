@@ -38,31 +38,38 @@ struct ReverseAttention {  // one item for each plane of the feature
     }
 };
 
-struct ReverseAttentionGradients {  // one item for each `lanes` pixels of a guide
+struct ReverseAttentionGradients {  // one item for each PIXELS pixels of a guide
     static constexpr int lanes = 32;
+    static constexpr long PIXELS = 128;
     const float *weights, *feature, *grad;
     float *grad_feature, *grad_guide;
-    long channels, plane;
-
-    PRANET_DEVICE long strips() const { return (plane + lanes - 1) / lanes; }
+    long channels, plane, strips;
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
-        const long image = item / strips(), start = item % strips() * lanes;
-        const long end = start + lanes < plane ? start + lanes : plane;
-        float sums[lanes / Lanes::step()] = {};
+        const long image = item / strips, start = item % strips * PIXELS;
+        if (start + PIXELS <= plane) strip<true>(image, start, PIXELS, lane);
+        else strip<false>(image, start, plane - start, lane);
+    }
+
+    // `count` pixels from `start` on; WHOLE: as many as fit, which the compiler then knows.
+    template <bool WHOLE, class Lanes>
+    PRANET_DEVICE void strip(long image, long start, long count, Lanes lane) const {
+        const long pixels = WHOLE ? PIXELS : count;
+        const float* weight = weights + image * plane + start;
+        float sums[PIXELS / Lanes::step()] = {};
         for (long c = 0; c < channels; ++c) {
-            const long base = (image * channels + c) * plane;
+            const long base = (image * channels + c) * plane + start;
+            const float *in = feature + base, *g = grad + base;
+            float* out = grad_feature + base;
             PRANET_LOOP()
-            for (long i = start + lane.first(); i < end; i += lane.step()) {
-                grad_feature[base + i] = weights[image * plane + i] * grad[base + i];
-                sums[(i - start) / lane.step()] += feature[base + i] * grad[base + i];
+            for (long i = lane.first(); i < pixels; i += lane.step()) {
+                out[i] = weight[i] * g[i];
+                sums[i / lane.step()] += in[i] * g[i];
             }
         }
-        for (long i = start + lane.first(); i < end; i += lane.step()) {
-            const float weight = weights[image * plane + i];
-            grad_guide[image * plane + i] = -weight * (1.0f - weight) * sums[(i - start) / lane.step()];
-        }
+        for (long i = lane.first(); i < pixels; i += lane.step())
+            grad_guide[image * plane + start + i] = -weight[i] * (1.0f - weight[i]) * sums[i / lane.step()];
     }
 };
 
@@ -84,8 +91,9 @@ inline void reverse_attention(const float* guide, const float* feature, float* r
 inline void reverse_attention_gradients(const float* weights, const float* feature, const float* grad,
                                         float* grad_feature, float* grad_guide, long batch, long channels,
                                         long plane) {
-    const ReverseAttentionGradients body{weights, feature, grad, grad_feature, grad_guide, channels, plane};
-    items(batch * ((plane + body.lanes - 1) / body.lanes), body);
+    const long strips = (plane + ReverseAttentionGradients::PIXELS - 1) / ReverseAttentionGradients::PIXELS;
+    items(batch * strips, ReverseAttentionGradients{weights, feature, grad, grad_feature, grad_guide, channels,
+                                                    plane, strips});
 }
 
 }  // namespace pranet
