@@ -1,8 +1,19 @@
 """The one exception that a user's mistake raises."""
 
+from __future__ import annotations
+
 
 class UserError(ValueError):
     """Something the user can mend: the programs print it as one line and exit with code 2.
 
     The text names the file, what was found, what was expected and what to do.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: object) -> str:
+    """``text`` in one line for any terminal, control characters and undecodable bytes escaped."""
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
+                   for character in str(text))
