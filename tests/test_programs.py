@@ -133,7 +133,7 @@ def test_threshold_and_raw_probability(place):
 
 
 def test_post_processing_is_the_published_one():
-    from jittor_pranet.test import finish_map
+    from lib.segmenter import finish_map
     from utils.backend import jt
 
     for index, case in enumerate(figures("postprocess")):

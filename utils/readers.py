@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import math
 import multiprocessing
 import signal
@@ -38,9 +39,19 @@ def read_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item],
     Raises:
         whatever ``load`` raised, in the place of that item; UserError if no process can be started.
     """
+    with contextlib.closing(attempt_in_processes(load, items, shape, workers, ahead)) as results:
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+            yield result
+
+
+def attempt_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item], shape: tuple[int, ...],
+                         workers: int, ahead: int) -> Iterator[np.ndarray | Exception]:
+    """As `read_in_processes`, but what ``load`` raises is the result of that item, and the others follow."""
     workers = min(workers, len(items))
     if workers == 0:
-        yield from map(load, items)
+        yield from (_attempt(load, item) for item in items)
         return
     # Forked from a server that has never seen Jittor, whose threads and CUDA do not survive a fork.
     context = multiprocessing.get_context("forkserver")
@@ -53,11 +64,11 @@ def read_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item],
         for number in range(min(ahead, len(items))):
             readers[number % workers].ask(items[number], number)
         for number, item in enumerate(items):
-            array = readers[number % workers].take(item, number % ahead)
+            result = readers[number % workers].take(item, number % ahead)
             following = number + ahead
             if following < len(items):
                 readers[following % workers].ask(items[following], number % ahead)
-            yield array
+            yield result
     finally:
         for reader in readers:
             reader.dismiss()
@@ -84,16 +95,14 @@ class _Reader:
         with contextlib.suppress(OSError):  # it was killed, which `take` will find
             self.connection.send((item, slot))
 
-    def take(self, item, slot: int) -> np.ndarray:
-        """The array of an item asked for; the one that was asked for first comes first."""
+    def take(self, item, slot: int) -> np.ndarray | Exception:
+        """What became of an item asked for; the one that was asked for first comes first."""
         try:
             error = self.connection.recv()
         except (EOFError, OSError):
             self._report_killed()
-            return self.load(item)
-        if error is not None:
-            raise error
-        return self.arrays[slot].copy()
+            return _attempt(self.load, item)
+        return self.arrays[slot].copy() if error is None else error
 
     def _report_killed(self) -> None:
         if not self.killed:
@@ -120,15 +129,19 @@ def _serve(requests: Connection, load: Callable, slots: ctypes.Array, shape: tup
     with contextlib.suppress(EOFError, OSError):
         while (request := requests.recv()) is not None:
             item, slot = request
-            requests.send(_attempt(load, item, arrays[slot]))
+            requests.send(_attempt(functools.partial(_fill, arrays[slot], load), item))
 
 
-def _attempt(load: Callable, item, array: np.ndarray) -> Exception | None:
+def _attempt(load: Callable, item) -> object:
+    """What ``load`` gives or raises."""
     try:
-        array[:] = load(item)
+        return load(item)
     except Exception as error:
         return error
-    return None
+
+
+def _fill(array: np.ndarray, load: Callable, item) -> None:
+    array[:] = load(item)
 
 
 def _as_arrays(slots: ctypes.Array, shape: tuple[int, ...]) -> np.ndarray:
