@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises."""
+"""What a user's mistake raises."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class UserError(ValueError):
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+
+class BadFile(UserError):
+    """One file of many cannot be used; a program may name it and go on with the others."""
 
 
 def printable(text: object) -> str:

@@ -1,4 +1,4 @@
-"""Reads arrays in other processes, ahead of their consumer, into memory shared with them.
+"""Work in other processes: arrays read ahead of their consumer, results finished behind their maker.
 
 Threads would stand still when they are needed: Jittor holds the interpreter's lock for the whole of a step.
 """
@@ -10,9 +10,14 @@ import ctypes
 import functools
 import math
 import multiprocessing
+import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import Callable, TypeVar
 
@@ -20,7 +25,7 @@ import numpy as np
 
 from utils.errors import UserError
 
-Item = TypeVar("Item")
+Item, Result = TypeVar("Item"), TypeVar("Result")
 NAME = "reader"  # of the processes, for tests and debuggers
 GRACE_S = 5.0  # for what a reader is busy with when nobody wants it any more
 
@@ -74,6 +79,50 @@ def attempt_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Ite
             reader.dismiss()
         for reader in readers:
             reader.wait()
+
+
+def finish_in_processes(finish: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int,
+                        ) -> Iterator[Result]:
+    """Yields ``finish(item)`` for every item in order, while the calling process makes the next items.
+
+    Args:
+        finish: importable from a module that imports quickly and without Jittor.
+        workers: number of processes. 0 finishes in the calling process.
+        ahead: items that may wait for their end; making the next one stops until there are fewer.
+
+    Raises:
+        whatever ``finish`` raised, in the place of that item; UserError if a process was killed.
+    """
+    if workers == 0:
+        yield from map(finish, items)
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([getattr(finish, "func", finish).__module__])
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
+    waiting: deque = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(finish, item))
+            while waiting and (len(waiting) > ahead or waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise UserError(f"one of {workers} worker processes was killed, often for want of memory; try fewer "
+                        "--workers") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def start_worker() -> None:
+    """Leaves Ctrl-C to the parent, and ends with it even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 class _Reader:
