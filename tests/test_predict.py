@@ -69,7 +69,8 @@ def rows(out: Path) -> list[dict[str, str]]:
 
 
 def files_of(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    files = [path for path in sorted(out.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
 # ---- What is written
@@ -85,9 +86,9 @@ def test_map_mask_overlay_and_row_of_an_image(tmp_path, capsys):
     line = (np.asarray(Image.open(read["overlays"])) == MAP_COLOUR).all(axis=2)
     assert line[8, 4] and line[7, 4] and not line[12, 12] and not line[0, 0]
     row, = rows(tmp_path / "out")
-    assert row == {"output": "sub/frame.1.png", "file": str(path), "width": "32", "height": "32", "frames": "1",
-                   "area_px": "192", "area_percent": "18.750", "components": "1", "confidence": "0.8000",
-                   "highest": "0.8000", "boxes": "4 8 16 12"}
+    assert row == {"output": "sub/frame.1.png", "file": str(path), "width": "32", "height": "32",
+                   "frames": "1", "area_px": "192", "area_percent": "18.750", "components": "1",
+                   "confidence": "0.8000", "highest": "0.8000", "boxes": "4 8 16 12"}
     assert "1 predicted, 0 done before, 0 left out for a defect" in capsys.readouterr().out
 
 
@@ -127,7 +128,7 @@ def test_a_turned_photograph_is_predicted_upright(tmp_path):
     assert run(tmp_path) == 0
     row, = rows(tmp_path / "out")
     assert (row["width"], row["height"]) == ("64", "32")
-    left, top, width, height = map(int, row["boxes"].split())
+    left, top, width, _height = map(int, row["boxes"].split())
     assert (left + width, top) == (64, 0)
 
 
@@ -209,10 +210,11 @@ def make_bad_files(folder: Path) -> dict[str, str]:
 
     for number in range(12):
         for kind, stream in encoded.items():
-            whole = stream.getvalue()
-            add(f"cut {kind} {number}.{kind.lower()}", whole[:len(whole) * number // 15], "cannot be read as an image")
-    for name, content in (("empty.png", b""), (b"new\nline\xff \x1b[31m.png", b"text"), ("text.jpg", b"polyp"),
-                          ("archive.png", b"PK\3\4" + bytes(100)), ("x" * 250 + ".png", b"GIF89a")):
+            part = stream.getvalue()[:len(stream.getvalue()) * number // 15]
+            add(f"cut {kind} {number}.{kind.lower()}", part, "cannot be read as an image")
+    for name, content in (("empty.png", b""), (b"new\nline\xff \x1b[31m.png", b"text"),
+                          ("text.jpg", b"polyp"), ("archive.png", b"PK\3\4" + bytes(100)),
+                          ("x" * 250 + ".png", b"GIF89a")):
         add(name, content, "the file is empty" if not content else "no known image format")
     for name, mode in (("16bit.png", "I;16"), ("float.tif", "F"), ("int.tif", "I")):
         Image.new(mode, (8, 8)).save(folder / name)

@@ -60,7 +60,7 @@ def redraw(path: Path, file: BinaryIO, suffix: str, change: Callable[[Frames], I
             if encoder.width != source.width:
                 _set_up(encoder, source)
             frame = av.VideoFrame.from_ndarray(_even(picture), format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU601")
             frame.pts, frame.time_base = source.stamps.popleft(), stream.time_base
             made.mux(encoder.encode(frame))
             _mux_sound(made, source)
@@ -107,11 +107,12 @@ class _Source:
 
 
 def _set_up(encoder, source: _Source) -> None:
-    """What must be known before the first picture is encoded; colours as high-definition video has them."""
+    """What must be known before the first picture is encoded."""
     encoder.width, encoder.height, encoder.pix_fmt = source.width, source.height, "yuv420p"
     context = encoder.codec_context
     context.time_base = source.stream.time_base
-    context.color_range, context.colorspace, context.color_primaries, context.color_trc = 1, 1, 1, 1
+    # BT.601 in limited range, and saying so: players guess by the size otherwise.
+    context.color_range, context.colorspace, context.color_primaries, context.color_trc = 1, 5, 5, 6
 
 
 def _mux_sound(made, source: _Source) -> None:
