@@ -60,8 +60,8 @@ def main() -> None:
         folder.mkdir()
         draw(folder, args.images)
         program = subprocess.Popen(
-            [sys.executable, "-m", "jittor_pranet", "predict", folder, "--weights", args.weights, "--out", out,
-             "--testsize", str(SIZE)], stdout=subprocess.DEVNULL)
+            [sys.executable, "-m", "jittor_pranet", "predict", folder, "--weights", args.weights,
+             "--out", out, "--testsize", str(SIZE)], stdout=subprocess.DEVNULL)
         print("| images | program, MB | its processes, MB |\n| --- | --- | --- |")
         shown, table = 0, out / "predictions.csv"
         while program.poll() is None:
