@@ -13,7 +13,7 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from tests.clips import RATE, draw_frames, write_clip
-from tests.test_predict import files_of, green_network, rows, run
+from tests.test_predict import files_of, green_network, largest_file, rows, run
 from utils.errors import BadFile
 from utils.overlay import MAP_COLOUR, overlay
 from utils.video import redraw, suffix_of_copy
@@ -140,3 +140,12 @@ def test_without_pyav_a_video_is_a_defect_that_says_what_to_install(tmp_path, mo
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(BadFile, match=r"videos need PyAV; install it: .* -r requirements-video\.txt"):
         suffix_of_copy(tmp_path / "clip.mp4")
+
+
+def test_a_full_disk_leaves_no_video(tmp_path, capsys):
+    write_clip(tmp_path / "clip.mp4", draw_frames(9, 64, 64))
+    with largest_file(3000):
+        assert run(tmp_path, tmp_path / "clip.mp4") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {tmp_path}/out/videos/clip.mp4: cannot be written (File too large)")
+    assert not list((tmp_path / "out" / "videos").iterdir()) and not rows(tmp_path / "out")
