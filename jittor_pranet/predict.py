@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections import Counter
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from jittor_pranet.options import add_network_arguments, fraction, load_segmenter, whole
@@ -84,34 +85,37 @@ def run(args: argparse.Namespace) -> int:
     batch = AUTO_BATCH[segmenter.device] if args.batch == "auto" else args.batch
     plan = Plan(out, args.threshold, args.minmax, batch, args.workers)
     print(f"{segmenter.model_type}: {len(left)} files on {segmenter.device}")
-    bad = len(inputs.defects)
+    counts = Counter(bad=len(inputs.defects))
     with Interruption() as interruption, Progress(len(left), "predicting", "file") as progress:
         for defect in inputs.defects:
             progress.say(printable(f"left out: {defect}"))
-        for source, outcome in predict(segmenter, left, plan, interruption):
-            if isinstance(outcome, UserError):
-                progress.say(f"left out: {outcome}")
-                bad += 1
-            else:
-                journal.add(outcome)
-            progress.step(note=source.name)
-            if interruption.signal:
-                break
-    print(f"{progress.done + len(inputs.defects) - bad} predicted, {len(journal.rows)} done before, "
-          f"{bad} left out for a defect" + (" (named above)" if bad else ""))
+        try:
+            predict(segmenter, left, plan, journal, counts, progress, interruption)
+        except UserError:
+            if not interruption.signal:  # which a scheduler sends to the worker processes as well
+                raise
+    print(f"{counts['good']} predicted, {len(journal.rows)} done before, {counts['bad']} left out for a defect"
+          + (" (named above)" if counts["bad"] else ""))
     if inputs.others:
         print(f"neither images nor videos: {describe(inputs.others)}")
     print(f"results: {out}")
     if interruption.signal:
         print(f"stopped with {len(left) - progress.done} files to go; run again to complete")
         return interruption.exit_code
-    return 1 if bad else 0
+    return 1 if counts["bad"] else 0
 
 
-def predict(segmenter: PolypSegmenter, sources: list[Source], plan: Plan, interruption: Interruption,
-            ) -> Iterator[tuple[Source, list | UserError]]:
-    """Yields each source, images first, with its row of the table or its defect."""
+def predict(segmenter: PolypSegmenter, sources: list[Source], plan: Plan, journal: Journal,
+            counts: Counter, progress: Progress, interruption: Interruption) -> None:
+    """Predicts images, then videos, until a signal comes; counts the good and the bad."""
     images, videos = ([source for source in sources if source.is_video == kind] for kind in (False, True))
-    with closing(predict_images(segmenter, images, plan)) as outcomes:
-        yield from outcomes
-    yield from predict_videos(segmenter, videos, plan, interruption)
+    with closing(predict_images(segmenter, images, plan)) as rows:
+        for source, outcome in chain(rows, predict_videos(segmenter, videos, plan, interruption)):
+            if isinstance(outcome, UserError):
+                progress.say(f"left out: {outcome}")
+            else:
+                journal.add(outcome)
+            counts["bad" if isinstance(outcome, UserError) else "good"] += 1
+            progress.step(note=source.name)
+            if interruption.signal:
+                break

@@ -19,6 +19,7 @@ from jittor_pranet import predict
 from jittor_pranet.__main__ import main
 from lib.segmenter import PolypSegmenter
 from utils.dataset import MEAN, STD
+from utils.errors import UserError
 from utils.image_io import read_levels
 from utils.overlay import MAP_COLOUR
 
@@ -169,6 +170,19 @@ def test_a_signal_leaves_whole_files_and_the_rest_for_later(tmp_path, monkeypatc
     assert [row["output"] for row in rows(tmp_path / "out")] == ["a.png", "b.png"]
     assert run(tmp_path) == 0
     assert files_of(tmp_path / "out") == files_of(tmp_path / "unbroken")
+
+
+def test_workers_that_a_signal_ends_too_are_no_mistake(tmp_path, monkeypatch, capsys):
+    draw(tmp_path / "in" / "a.png")
+
+    def ended(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from ()
+        raise UserError("one of 2 worker processes was killed")
+
+    monkeypatch.setattr(predict, "predict_images", ended)
+    assert run(tmp_path) == 143
+    assert "stopped with 1 files to go" in capsys.readouterr().out
 
 
 def test_results_of_other_settings_or_programs_are_not_mixed(tmp_path, capsys):
