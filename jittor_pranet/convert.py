@@ -1,7 +1,7 @@
 """The program `convert`: weights from one kind of file into another, and networks into ONNX.
 
-PyTorch writes .pth and .onnx, so both need requirements-torch.txt. The network in an ONNX file is that of
-tests/reference_torch, which the tests hold to the published figures as they do ours.
+PyTorch writes .pth (requirements-torch.txt) and .onnx (requirements-onnx.txt). The network in an ONNX file is
+that of tests/reference_torch, which the tests hold to the published figures as they do ours.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def write_npz(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarra
 
 
 def write_pth(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarray]) -> str:
-    torch = _torch(args.out)
+    _require(args.out, "requirements-torch.txt", "torch")
+    import torch
+
     with write_whole(args.out) as file:
         torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, file)
     return f"a plain state dict of {len(weights)} tensors"
@@ -65,8 +67,10 @@ def write_pth(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarra
 def write_onnx(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarray]) -> str:
     """Normalised images (N,3,testsize,testsize) to logits of the same size; N is free."""
     check_size(args.testsize)
-    torch = _torch(args.out)
-    network = _merging(torch, _twin(torch, args.weights, info["model_type"], weights))
+    _require(args.out, "requirements-onnx.txt", "torch", "onnx", "onnxruntime")
+    import torch
+
+    network = _merging(_twin(args.weights, info["model_type"], weights))
     images = torch.randn(2, 3, args.testsize, args.testsize, generator=torch.Generator().manual_seed(0))
     content = io.BytesIO()
     with warnings.catch_warnings():
@@ -74,17 +78,16 @@ def write_onnx(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarr
         torch.onnx.export(network, (images[:1],), content, dynamo=False, opset_version=OPSET,
                           input_names=["images"], output_names=["logits"],
                           dynamic_axes={"images": {0: "N"}, "logits": {0: "N"}})
-    checked = _check(network, images, content.getvalue())
+    difference = _check(network, images, content.getvalue())
     with write_whole(args.out) as file:
         file.write(content.getvalue())
     size = f"{args.testsize},{args.testsize}"
-    return f"images (N,3,{size}) to logits (N,1,{size}), {checked}"
+    return (f"images (N,3,{size}) to logits (N,1,{size}); onnxruntime differs from PyTorch by "
+            f"{difference:.1e} of the map")
 
 
-def _check(network, images, content: bytes) -> str:
-    """What onnxruntime makes of the file. Raises UserError when that is something else than PyTorch's."""
-    if not importlib.util.find_spec("onnxruntime"):
-        return "not checked: onnxruntime is missing (requirements-onnx.txt)"
+def _check(network, images, content: bytes) -> float:
+    """How far onnxruntime's logits are from PyTorch's. Raises UserError when that is more than rounding."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -93,11 +96,13 @@ def _check(network, images, content: bytes) -> str:
     if not difference <= MOST_DIFFERENCE:
         raise UserError(f"onnxruntime differs from PyTorch by {difference:.1e} of the map, at most "
                         f"{MOST_DIFFERENCE:.0e} is expected; take the versions of requirements-onnx.txt")
-    return f"onnxruntime differs from PyTorch by {difference:.1e} of the map"
+    return difference
 
 
-def _twin(torch, path: str, model_type: str, weights: dict[str, np.ndarray]):
+def _twin(path: str, model_type: str, weights: dict[str, np.ndarray]):
     """The network in PyTorch with these weights. Raises UserError when they do not fit."""
+    import torch
+
     from tests.reference_torch import build_torch_model
 
     twin = build_torch_model(model_type).eval()
@@ -112,7 +117,9 @@ def _twin(torch, path: str, model_type: str, weights: dict[str, np.ndarray]):
     return twin
 
 
-def _merging(torch, twin):
+def _merging(twin):
+    import torch
+
     class Merging(torch.nn.Module):
         """Gives the one map to test with."""
 
@@ -126,10 +133,8 @@ def _merging(torch, twin):
     return Merging().eval()
 
 
-def _torch(out: Path):
-    if not importlib.util.find_spec("torch"):
-        raise UserError(f"{out}: PyTorch is needed to write it; python -m pip install -r "
-                        "requirements-torch.txt")
-    import torch
-
-    return torch
+def _require(out: Path, requirements: str, *packages: str) -> None:
+    missing = [name for name in packages if not importlib.util.find_spec(name)]
+    if missing:
+        raise UserError(f"{out}: {' and '.join(missing)} must be installed to write it; python -m pip install "
+                        f"-r {requirements}")

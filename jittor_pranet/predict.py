@@ -94,8 +94,9 @@ def run(args: argparse.Namespace) -> int:
         except UserError:
             if not interruption.signal:  # which a scheduler sends to the worker processes as well
                 raise
-    print(f"{counts['good']} predicted, {len(journal.rows)} done before, {counts['bad']} left out for a defect"
-          + (" (named above)" if counts["bad"] else ""))
+    named = " (named above)" if counts["bad"] else ""
+    print(f"{counts['good']} predicted, {len(journal.rows)} done before, {counts['bad']} left out for a "
+          f"defect{named}")
     if inputs.others:
         print(f"neither images nor videos: {describe(inputs.others)}")
     print(f"results: {out}")

@@ -46,6 +46,8 @@ def write_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Iterato
 def digest(path: str | os.PathLike) -> str:
     """The SHA-256 of a file's content. Raises UserError when it cannot be read."""
     state = hashlib.sha256()
+    if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe could wait for ever
+        raise UserError(f"{path}: is a folder or a device, expected a file")
     try:
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
