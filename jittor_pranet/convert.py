@@ -136,5 +136,5 @@ def _merging(twin):
 def _require(out: Path, requirements: str, *packages: str) -> None:
     missing = [name for name in packages if not importlib.util.find_spec(name)]
     if missing:
-        raise UserError(f"{out}: {' and '.join(missing)} must be installed to write it; python -m pip install "
-                        f"-r {requirements}")
+        raise UserError(f"{out}: {' and '.join(missing)} must be installed to write it; python -m pip "
+                        f"install -r {requirements}")

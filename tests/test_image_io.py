@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import drawn
 from utils.errors import UserError
 from utils.image_io import (
     check_headers,
@@ -223,6 +224,27 @@ def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, side):
     (tmp_path / "huge.png").write_bytes(png_header(side, side))
     for read in (read_rgb, read_levels, image_size):
         assert "more than 89 million pixels" in error_of(read, tmp_path / "huge.png")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns of oddities on the way to an error
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("kind", "options"), [
+    ("PNG", {}), ("JPEG", {}), ("JPEG", {"exif": b"Exif\0\0" + Image.Exif().tobytes()}), ("WEBP", {}),
+    ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {})])
+def test_damaged_images_are_read_or_named(tmp_path, kind, options):
+    noise, path = np.random.default_rng(0).integers(0, 256, (24, 30, 3), np.uint8), tmp_path / "image"
+    whole = io.BytesIO()
+    Image.fromarray(noise).save(whole, kind, **options)
+    outcomes = set()
+    for seed in range(150):
+        path.write_bytes(drawn.damage(whole.getvalue(), np.random.default_rng(seed)))
+        for read in (image_size, read_rgb, read_levels):
+            try:
+                outcomes.add((read.__name__, len(np.shape(read(path))) > 0))
+            except UserError as error:
+                assert str(error).startswith(f"{path}: ")
+                outcomes.add((read.__name__, "named"))
+    assert {(read, "named") for read in ("image_size", "read_rgb", "read_levels")} <= outcomes
 
 
 def test_an_empty_file_is_called_empty(tmp_path):

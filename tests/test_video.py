@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import struct
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
+from tests import drawn
 from tests.clips import RATE, draw_frames, write_clip
 from tests.test_predict import files_of, green_network, largest_file, rows, run
 from utils.errors import BadFile
@@ -133,6 +135,31 @@ def test_bad_videos_are_named_and_leave_nothing(tmp_path, capsys):
         assert error.count(f"left out: {folder}/{name}: ") == 1, (name, error)
     assert "Traceback" not in error
     assert sorted(path.name for path in (tmp_path / "out" / "videos").iterdir()) == ["whole.csv", "whole.mp4"]
+
+
+@pytest.mark.parametrize(("name", "codec", "sound"), [
+    ("clip.mp4", "libx264", "aac"), ("clip.avi", "mpeg4", "pcm_s16le"), ("clip.mkv", "libx264", "aac")])
+def test_damaged_videos_are_predicted_or_named(tmp_path, capsys, name, codec, sound):
+    write_clip(tmp_path / name, draw_frames(4, 64, 64), codec, sound)
+    whole, codes = (tmp_path / name).read_bytes(), []
+    for seed in range(40):
+        (tmp_path / name).write_bytes(drawn.damage(whole, np.random.default_rng(seed)))
+        codes.append(run(tmp_path, tmp_path / name, "--overwrite"))
+        assert len(rows(tmp_path / "out")) == 1 - codes[-1]
+    assert set(codes) == {0, 1}
+
+
+def test_a_telephones_video_is_predicted_upright(tmp_path):
+    write_clip(tmp_path / "clip.mp4", draw_frames(4, 64, 96), sound=None)
+    content = (tmp_path / "clip.mp4").read_bytes()
+    upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)  # a quarter clockwise
+    place = content.rindex(upright)  # of the track
+    (tmp_path / "clip.mp4").write_bytes(content[:place] + turned + content[place + len(turned):])
+    assert run(tmp_path, tmp_path / "clip.mp4", "--threshold", "0.99") == 0
+    (_, stored), (_, made) = decoded(tmp_path / "clip.mp4"), decoded(tmp_path / "out" / "videos" / "clip.mp4")
+    assert stored.shape == (4, 64, 96, 3) and made.shape == (4, 96, 64, 3)
+    assert abs(np.rot90(stored, -1, (1, 2)).astype(int) - made).mean() < 5, "clockwise, as a player turns it"
 
 
 def test_without_pyav_a_video_is_a_defect_that_says_what_to_install(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def length(path: Path) -> int:
 def suffix_of_copy(path: Path) -> str:
     """.mp4 where the sound fits into it as it is, else .mkv. Raises BadFile."""
     with _opened(path) as video:
-        fits = all(stream.codec_context.name in MP4_SOUND for stream in video.streams.audio)
+        fits = all(stream.codec_context.name in MP4_SOUND for stream in _sound(video, path))
         return ".mp4" if fits else ".mkv"
 
 
@@ -49,11 +49,11 @@ def redraw(path: Path, file: BinaryIO, suffix: str, change: Callable[[Frames], I
         BadFile: the video cannot be read, or its frames change their size.
     """
     av = _pyav(path)
-    with _opened(path) as given, \
-            av.open(file, "w", format={".mp4": "mp4", ".mkv": "matroska"}[suffix]) as made:
+    container = {".mp4": "mp4", ".mkv": "matroska"}[suffix]
+    with _opened(path) as given, _copying(path), av.open(file, "w", format=container) as made:
         stream = _pictures(given, path)
         encoder = made.add_stream("libx264", rate=_rate(stream), options={"crf": QUALITY})
-        sound = {each.index: made.add_stream_from_template(each) for each in given.streams.audio}
+        sound = {each.index: made.add_stream_from_template(each) for each in _sound(given, path)}
         source = _Source(path, given, stream, sound)
         # FFmpeg decodes and encodes in threads of its own, beside the network.
         for picture in change(source.frames()):
@@ -69,12 +69,13 @@ def redraw(path: Path, file: BinaryIO, suffix: str, change: Callable[[Frames], I
 
 
 class _Source:
-    """Reads a video once; what is not a picture waits in ``packets``."""
+    """Reads a video once; sound waits in ``packets``, the times of pictures in ``stamps``."""
 
     def __init__(self, path: Path, video, stream, sound: dict):
         self.path, self.video, self.stream, self.sound = path, video, stream, sound
         self.stamps, self.packets = deque(), deque()
         self.shape: tuple[int, ...] | None = None
+        self.following = 0  # the time of a picture that has none
 
     @property
     def width(self) -> int:
@@ -99,9 +100,10 @@ class _Source:
                     if picture.shape != self.shape:
                         raise BadFile(f"{self.path}: its frames change their size at {frame.time:.2f} s; "
                                       "save the parts as videos of their own")
-                    last = self.stamps[-1] if self.stamps else 0
-                    self.stamps.append(int(last + tick) if frame.pts is None else frame.pts)
-                    yield float(self.stamps[-1] * self.stream.time_base), picture
+                    stamp = self.following if frame.pts is None else frame.pts
+                    self.stamps.append(stamp)
+                    self.following = int(stamp + tick)
+                    yield float(stamp * self.stream.time_base), picture
         if self.shape is None:
             raise BadFile(f"{self.path}: holds no picture that can be decoded")
 
@@ -132,11 +134,17 @@ def _rate(stream) -> Fraction:
 
 def _pictures(video, path: Path):
     stream = video.streams.best("video")
-    if stream is None:
-        raise BadFile(f"{path}: holds no pictures, expected a video")
+    if stream is None or stream.codec_context is None:
+        raise BadFile(f"{path}: holds no pictures of a known kind, expected a video")
     if stream.width * stream.height > MOST_PIXELS:
         raise BadFile(f"{path}: its frames have more than {MOST_PIXELS // 10**6} million pixels")
     return stream
+
+
+def _sound(video, path: Path) -> list:
+    if any(stream.codec_context is None for stream in video.streams.audio):
+        raise BadFile(f"{path}: its sound is of no known kind; save the video without it")
+    return list(video.streams.audio)
 
 
 @contextlib.contextmanager
@@ -159,11 +167,26 @@ def _reading(path: Path) -> Iterator[None]:
     av = _pyav(path)
     try:
         yield
+    except BadFile:
+        raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, BadFile):
-            raise
         reason = getattr(error, "strerror", None) or error
         raise BadFile(f"{path}: cannot be read as a video ({reason}); replace it or leave it out") from error
+
+
+@contextlib.contextmanager
+def _copying(path: Path) -> Iterator[None]:
+    """Turns what FFmpeg says of parts that it read but cannot put together again into a BadFile.
+
+    What the disk says goes to `write_whole`.
+    """
+    av = _pyav(path)
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise BadFile(f"{path}: cannot be copied as a video ({error.strerror}); convert it first") from error
 
 
 def _pyav(path: Path):
