@@ -17,6 +17,8 @@ from utils.errors import UserError
 PROGRAMS = {
     "train": "train a network on a folder of images and masks",
     "test": "write the maps of a trained network for test sets",
+    "predict": "segment images and videos that have no masks",
+    "convert": "write weights as .npz or .pth, or a network as .onnx",
     "check-data": "list what is wrong or remarkable with training and test sets",
     "evaluate": "measure maps against masks: mDice, mIoU, wFm, Sm, mEm, MAE",
     "benchmark": "time a part of the project on this machine",
@@ -73,5 +75,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8; so is stderr anyway
     with processes.as_one():
         sys.exit(main())

@@ -1,9 +1,13 @@
-"""Kinds of values on the command line."""
+"""Kinds of values on the command line, and the flags of all programs that use a trained network."""
 
 from __future__ import annotations
 
 import argparse
 import math
+
+from lib.catalog import NETWORKS
+from lib.segmenter import PolypSegmenter
+from utils import backend
 
 
 def whole(at_least: int):
@@ -39,3 +43,20 @@ def fraction(text: str) -> float:
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
     return value
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", required=True, metavar="FILE", default=argparse.SUPPRESS,
+                        help=".npz of this program, or the .pth or .pkl of another")
+    parser.add_argument("--model_type", default=None, metavar="NAME",
+                        help=f"one of {', '.join(NETWORKS)}; left out, what the weights say of themselves")
+    parser.add_argument("--testsize", type=int, default=352, help="side the images are resized to, in pixels")
+    parser.add_argument("--tta", choices=("none", "flips"), default="none",
+                        help="flips averages each image's logits with those of its three mirror images, in "
+                             "four times the time; not published")
+    backend.add_device_argument(parser)
+
+
+def load_segmenter(args: argparse.Namespace) -> PolypSegmenter:
+    """The network that the flags of `add_network_arguments` describe. Raises what `PolypSegmenter` does."""
+    return PolypSegmenter(args.weights, args.model_type, args.testsize, args.device, args.tta == "flips")

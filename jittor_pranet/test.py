@@ -6,18 +6,14 @@ import argparse
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 
-from jittor_pranet.options import fraction, whole
-from lib.catalog import NETWORKS, check_size, find_network
-from utils import backend
-from utils.checkpoint import load_weights, read_info
+from jittor_pranet.options import add_network_arguments, fraction, load_segmenter, whole
+from lib.segmenter import PolypSegmenter
 from utils.dataset import WORKERS, TestImages, find_test_sets, image_batches
-from utils.errors import UserError
-from utils.image_io import name_some, read_rgb, write_map
+from utils.image_io import read_rgb, write_map
 from utils.interruption import Interruption
 from utils.overlay import overlay
 from utils.progress import Progress
@@ -27,17 +23,13 @@ OVERLAYS, EVALUATION = "overlays", "evaluation"  # folders beside those of the s
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     required = argparse.SUPPRESS  # keeps "(default: None)" out of the help
-    parser.add_argument("--model_type", default=None, metavar="NAME",
-                        help=f"one of {', '.join(NETWORKS)}; left out, what the weights say of themselves")
-    parser.add_argument("--weights", required=True, metavar="FILE", default=required,
-                        help=".npz of this program, or the .pth or .pkl of another")
+    add_network_arguments(parser)
     parser.add_argument("--test_path", required=True, metavar="DIR", default=required,
                         help="folder with one folder per test set, each with images/")
     parser.add_argument("--save_path", required=True, metavar="DIR", default=required,
                         help="maps go to SAVE_PATH/<set>/<image>.png")
     parser.add_argument("--datasets", nargs="+", default=None, metavar="SET",
                         help="test sets to take; all that are there if left out")
-    parser.add_argument("--testsize", type=int, default=352, help="side the images are resized to, in pixels")
     parser.add_argument("--bs", type=whole(1), default=1,
                         help="images in a batch; the maps do not depend on it")
     parser.add_argument("--no_minmax", action="store_true",
@@ -50,25 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="measure the maps against the masks of the test sets afterwards")
     parser.add_argument("--workers", type=whole(0), default=WORKERS,
                         help="processes that read images ahead; 0 reads them between the batches")
-    backend.add_device_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    check_size(args.testsize)
-    said = read_info(args.weights).get("model_type")  # read in any case: a wrong path is named at once
-    model_type = args.model_type or said
-    if model_type is None:
-        raise UserError(f"{args.weights}: does not say which network it is of; give --model_type")
-    find_network(model_type)
     sets = {name: TestImages(folder, args.testsize)
             for name, folder in find_test_sets(args.test_path, args.datasets).items()}
-    device = backend.prepare(args.device)
-    model = load_model(model_type, args.weights)
+    segmenter = load_segmenter(args)
     total = sum(map(len, sets.values()))
-    print(f"{model_type}: {total} images of {', '.join(sets)} on {device}")
+    print(f"{segmenter.model_type}: {total} images of {', '.join(sets)} on {segmenter.device}")
     with Interruption() as interruption, Progress(total, "testing", "image") as progress:
         for name, images in sets.items():
-            for stem, values in set_maps(model, images, args, first=progress.done == 0):
+            for stem, values in set_maps(segmenter, images, args):
                 write_results(Path(args.save_path), name, stem, images, values, args.overlays)
                 progress.step(note=name)
                 if interruption.signal:
@@ -94,43 +78,13 @@ def evaluate(args: argparse.Namespace, sets: dict[str, TestImages]) -> int:
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}).returncode
 
 
-def load_model(model_type: str, weights: str):
-    """The network in testing mode. Raises UserError when a weight is missing or of another shape."""
-    from lib import build_model
-
-    model = build_model(model_type)
-    unexpected = load_weights(model, weights, allow_unexpected=True).unexpected
-    if unexpected:
-        print(f"{weights}: {len(unexpected)} names are not part of {model_type} and are left out: "
-              f"{name_some(list(unexpected))}")
-    model.eval()
-    return model
-
-
-def set_maps(model, images: TestImages, args: argparse.Namespace, first: bool):
+def set_maps(segmenter: PolypSegmenter, images: TestImages, args: argparse.Namespace):
     """Yields (stem, uint8 map of the image's own size) for a test set."""
     for batch, stems, sizes in image_batches(images, args.bs, args.workers):
-        with backend.compiling("first image") if first else nullcontext(), backend.jt.no_grad():
-            logits = model.merge(model(backend.jt.array(batch)))
-            maps = [finish_map(logits[i:i + 1], size, not args.no_minmax) for i, size in enumerate(sizes)]
-        first = False
-        for stem, values in zip(stems, maps):
+        for stem, values in zip(stems, segmenter.maps(batch, sizes, minmax=not args.no_minmax)):
             if args.threshold is not None:
                 values = np.where(values > args.threshold, 1.0, 0.0)
             yield stem, (values * 255).astype(np.uint8)
-
-
-def finish_map(logits, size: tuple[int, int], minmax: bool) -> np.ndarray:
-    """Logits (1,1,h,w) to a map float32 (height, width) in [0,1]: resize, sigmoid, stretch to the full range.
-
-    The extremes are those of the one image; the published Jittor script takes them over the batch.
-    """
-    from lib.ops import resize_bilinear
-
-    values = backend.jt.sigmoid(resize_bilinear(logits, size)).numpy()[0, 0]
-    if minmax:
-        values = (values - values.min()) / (values.max() - values.min() + 1e-8)
-    return values
 
 
 def write_results(folder: Path, name: str, stem: str, images: TestImages, values: np.ndarray,

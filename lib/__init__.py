@@ -1,10 +1,10 @@
-"""The networks, their losses and their optimizer."""
+"""The networks, their losses and their optimizer, and a trained network as a function of images."""
 
 from __future__ import annotations
 
 from lib.catalog import NETWORKS
 
-__all__ = ["NETWORKS", "PraNet", "build_model"]
+__all__ = ["NETWORKS", "PolypSegmenter", "PraNet", "build_model"]
 
 
 def __getattr__(name: str):
@@ -13,4 +13,8 @@ def __getattr__(name: str):
         from lib import pranet
 
         return getattr(pranet, name)
+    if name == "PolypSegmenter":
+        from lib.segmenter import PolypSegmenter
+
+        return PolypSegmenter
     raise AttributeError(f"module 'lib' has no attribute {name!r}")

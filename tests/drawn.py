@@ -50,3 +50,19 @@ def masks(count: int, size: int, seed: int = 0, channels: int = 1) -> np.ndarray
         (x, y), (width, height) = rng.uniform(0.3, 0.7, 2), rng.uniform(0.08, 0.28, 2)
         planes.append(((columns - x) / width) ** 2 + ((rows - y) / height) ** 2 < 1)
     return np.reshape(planes, (count, channels, size, size)).astype(np.float32)
+
+
+def damage(content: bytes, rng: np.random.Generator) -> bytes:
+    """A file with a few bytes flipped, overwritten or taken out, mostly near its beginning or end."""
+    changed = bytearray(content)
+    for _ in range(rng.integers(1, 6)):
+        place = int(rng.choice([rng.integers(len(changed)), rng.integers(300), -rng.integers(1, 2000)]))
+        place %= len(changed)
+        change = rng.integers(3)
+        if change == 0:
+            changed[place] ^= 1 << int(rng.integers(8))
+        elif change == 1:
+            changed[place:place + 4] = bytes([rng.choice([0, 127, 255])]) * 4
+        else:
+            del changed[place:place + int(rng.integers(1, 50))]
+    return bytes(changed)

@@ -54,6 +54,28 @@ def drawn_twin(name: str, num_class: int = 1, seed: int = 0, use_softmax: bool =
     return twin
 
 
+def onnx_errors(name: str, size: int, folder: Path) -> tuple[float, float]:
+    """How far the logits of `convert`'s ONNX file are from our network's and from the twin's, relatively."""
+    import onnxruntime
+    import torch
+
+    from jittor_pranet.__main__ import main
+    from utils.checkpoint import save_weights
+
+    model, images = drawn_network(name), drawn.images(3, size)
+    save_weights(model, folder / "w.npz")
+    assert main(["convert", "--weights", str(folder / "w.npz"), "--out", str(folder / "w.onnx"),
+                 "--testsize", str(size)]) == 0
+    session = onnxruntime.InferenceSession(folder / "w.onnx", providers=["CPUExecutionProvider"])
+    found, = session.run(["logits"], {"images": images})
+    model.eval()
+    twin = drawn_twin(name).float().eval()
+    with jt.no_grad(), torch.no_grad():
+        ours = model.merge(model(jt.array(images))).numpy()
+        theirs = twin.merge(twin(torch.from_numpy(images))).numpy()
+    return relative_error(found, ours), relative_error(found, theirs)
+
+
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 

@@ -2,17 +2,22 @@
 
     python -m tests.parity_report
 
-Two tables in Markdown. Without PyTorch the columns that need it are left open.
+Tables in Markdown. Without PyTorch the columns that need it are left open, and the table of ONNX is left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from tests.networks import figures, forward_errors
+from lib.catalog import NETWORKS
+from tests.networks import figures, forward_errors, onnx_errors
 from tests.training_pass import branch_errors, our_pass, projection_errors, projection_floors, twin_pass
 
 MAPS = {"V1": ("5", "4", "3", "2"),
@@ -46,6 +51,14 @@ def gradient_rows() -> Iterator[tuple[str, ...]]:
         yield case["model"], _spread(errors), _spread(floors), on_branches, crossed, furthest
 
 
+def onnx_rows() -> Iterator[tuple[str, ...]]:
+    yield "network", "from ours", "from PyTorch"
+    for name in NETWORKS:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            errors = onnx_errors(name, 352, Path(folder))
+        yield name, *(f"{error:.1e}" for error in errors)
+
+
 def _spread(errors: dict[str, float]) -> str:
     values = list(errors.values())
     return f"{np.median(values):.1e} / {max(values):.1e}"
@@ -66,6 +79,9 @@ def main() -> None:
           "vector, and of the whole gradient where PyTorch in float64 takes our branch at every ReLU;\n"
           "median / worst over the parameters.\n")
     print_table(gradient_rows())
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("onnxruntime"):
+        print("\nONNX files of `convert` in onnxruntime, batch 3, 352 px: relative difference of logits.\n")
+        print_table(onnx_rows())
 
 
 if __name__ == "__main__":

@@ -361,6 +361,16 @@ def test_batches_of_test_images_do_not_depend_on_their_size(root, batch_size, wo
                                   np.stack([images[k][0] for k in range(7)]))
 
 
+def test_a_turned_photograph_goes_with_a_mask_drawn_as_it_is_seen(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (40, 20), (90, 60, 50)).save(root / "images" / "p0.png", exif=exif)
+    Image.new("L", (20, 40), 255).save(root / "masks" / "p0.png")
+    assert TrainSet(root, 8)[0][0].shape == (3, 8, 8)
+    Image.new("L", (40, 20), 255).save(root / "masks" / "p0.png")
+    assert "masks/p0.png: is 40x20 pixels, its image p0.png 20x40" in error_of(TrainSet, root, 8)
+
+
 def test_a_test_image_that_is_text_is_named_at_the_start(root):
     (root / "images" / "p0.png").write_text("a text file")
     assert f"{root}/images/p0.png" in error_of(TestImages, root / "images", 8)

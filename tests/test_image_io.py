@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import drawn
 from utils.errors import UserError
 from utils.image_io import (
     check_headers,
@@ -17,6 +21,7 @@ from utils.image_io import (
     image_size,
     name_some,
     read_grey,
+    read_levels,
     read_rgb,
     write_map,
 )
@@ -171,7 +176,93 @@ def test_a_folder_named_like_an_image(tmp_path):
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     path = draw(tmp_path / "bomb.png", size=(30, 10))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert "decompression bomb" in error_of(read_grey, path)
+    assert "as a decompression bomb would" in error_of(read_grey, path)
+
+
+CORNERS = np.array([[10, 60], [110, 160], [210, 250]], np.uint8)  # a picture that every turn changes
+STORED = {1: CORNERS, 2: CORNERS[:, ::-1], 3: CORNERS[::-1, ::-1], 4: CORNERS[::-1], 5: CORNERS.T,
+          6: CORNERS.T[::-1], 7: CORNERS.T[::-1, ::-1], 8: CORNERS.T[:, ::-1]}
+"""How the picture is stored for each EXIF orientation, from the standard's table of first row and column."""
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_image_and_mask_are_read_upright(tmp_path, suffix, orientation):
+    path, exif = tmp_path / f"turned.{suffix}", Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.kron(STORED[orientation], np.ones((16, 16), np.uint8))  # whole blocks of JPEG
+    Image.fromarray(stored).save(path, exif=exif, lossless=True)
+    upright = np.kron(CORNERS, np.ones((16, 16), np.uint8))
+    assert image_size(path) == (32, 48)
+    for read in (read_grey, read_levels, lambda file: read_rgb(file).getchannel("G")):
+        np.testing.assert_allclose(np.asarray(read(path), int), upright, atol=2)
+
+
+def test_a_damaged_exif_block_says_nothing(tmp_path):
+    path = tmp_path / "image.jpg"
+    Image.new("L", (6, 4), 50).save(path, exif=b"Exif\0\0nonsense, no TIFF header")
+    assert image_size(path) == read_rgb(path).size == (6, 4)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
+def test_several_frames_are_refused(tmp_path, suffix):
+    frames = [Image.new("RGB", (6, 4), (level, 0, 0)) for level in (0, 200)]
+    frames[0].save(tmp_path / f"frames.{suffix}", save_all=True, append_images=frames[1:])
+    for read in (read_rgb, read_levels, image_size):
+        assert "holds 2 frames or pages, expected one image" in error_of(read, tmp_path / f"frames.{suffix}")
+
+
+def png_header(width: int, height: int) -> bytes:
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 1000) + b"IDAT"
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [9460, 20_000])  # Pillow warns of the first and refuses the second
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, side):
+    (tmp_path / "huge.png").write_bytes(png_header(side, side))
+    for read in (read_rgb, read_levels, image_size):
+        assert "more than 89 million pixels" in error_of(read, tmp_path / "huge.png")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns of oddities on the way to an error
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("kind", "options"), [
+    ("PNG", {}), ("JPEG", {}), ("JPEG", {"exif": b"Exif\0\0" + Image.Exif().tobytes()}), ("WEBP", {}),
+    ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {})])
+def test_damaged_images_are_read_or_named(tmp_path, kind, options):
+    noise, path = np.random.default_rng(0).integers(0, 256, (24, 30, 3), np.uint8), tmp_path / "image"
+    whole = io.BytesIO()
+    Image.fromarray(noise).save(whole, kind, **options)
+    outcomes = set()
+    for seed in range(150):
+        path.write_bytes(drawn.damage(whole.getvalue(), np.random.default_rng(seed)))
+        for read in (image_size, read_rgb, read_levels):
+            try:
+                outcomes.add((read.__name__, len(np.shape(read(path))) > 0))
+            except UserError as error:
+                assert str(error).startswith(f"{path}: ")
+                outcomes.add((read.__name__, "named"))
+    assert {(read, "named") for read in ("image_size", "read_rgb", "read_levels")} <= outcomes
+
+
+def test_an_empty_file_is_called_empty(tmp_path):
+    (tmp_path / "empty.png").touch()
+    assert "the file is empty" in error_of(read_rgb, tmp_path / "empty.png")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert "is a pipe or a device" in error_of(read_rgb, tmp_path / "pipe.png")
+
+
+def test_errors_show_any_name_in_one_line(tmp_path):
+    path = tmp_path / os.fsdecode(b"new\nline \xff.png")
+    path.touch()
+    message = error_of(read_rgb, path)
+    assert "new\\nline \\udcff.png" in message
+    message.encode()
 
 
 def test_a_map_is_written_as_it_is(tmp_path):

@@ -21,13 +21,14 @@ from utils.checkpoint import read_info, read_weights
 from utils.image_io import image_size, read_grey
 
 ROOT = Path(__file__).resolve().parent.parent
+OFFLINE = ROOT / "tests" / "offline"  # its sitecustomize.py ends a Python that reaches for the network
 SIZE = 96  # its three scales differ: 64, 96, 128
 
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "jittor_pranet", *map(str, arguments)], cwd=cwd, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            env={**os.environ, "PYTHONPATH": str(ROOT)})
+                            env={**os.environ, "PYTHONPATH": f"{OFFLINE}{os.pathsep}{ROOT}"})
 
 
 def run(*arguments: str, cwd: Path, code: int = 0) -> str:
@@ -57,6 +58,17 @@ def place(tmp_path_factory) -> Path:
     run("train", "--train_path", "train", "--train_save", "run", "--trainsize", SIZE, "--batchsize", 2,
         "--max_steps", 4, "--device", "cpu", cwd=folder)
     return folder
+
+
+@pytest.mark.parametrize("code", [
+    "import socket; socket.create_connection(('127.0.0.1', 9))",
+    "import urllib.request; urllib.request.urlopen('http://localhost:9')",
+    "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))",
+])
+def test_the_programs_run_here_without_a_network(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(OFFLINE)})
+    assert done.returncode == 97 and "reached for the network" in done.stderr
 
 
 def test_training_leaves_weights_and_log(place):
@@ -133,7 +145,7 @@ def test_threshold_and_raw_probability(place):
 
 
 def test_post_processing_is_the_published_one():
-    from jittor_pranet.test import finish_map
+    from lib.segmenter import finish_map
     from utils.backend import jt
 
     for index, case in enumerate(figures("postprocess")):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.readers import GRACE_S, NAME, read_in_processes
+from utils.readers import GRACE_S, NAME, attempt_in_processes, finish_in_processes, read_in_processes
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60
@@ -213,3 +213,52 @@ def test_a_program_with_jittor_goes_on_when_its_processes_are_suspended_or_kille
         time.sleep(0.1)
     output, error = process.communicate("\n", timeout=PATIENCE_S)
     assert (process.returncode, output) == (0, "99\n"), error
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_attempts_go_on_after_a_defect(workers):
+    results = list(attempt_in_processes(load, [5, -1, 7, -2], (2, 3), workers, 3))
+    assert [str(each) if isinstance(each, UserError) else int(each.max()) for each in results] == [
+        5, "number -1 is broken", 7, "number -2 is broken"]
+    assert not readers()
+
+
+# ---- Finishing in processes
+
+def finish(number: int) -> int:
+    if number == 13:
+        raise UserError("number 13 cannot be finished")
+    if number == 99:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 10 * number
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_items_are_finished_in_order(workers):
+    assert list(finish_in_processes(finish, range(10), workers, ahead=4)) == list(range(0, 100, 10))
+
+
+def test_the_next_item_is_made_while_earlier_ones_are_finished_but_not_without_bound():
+    made = []
+
+    def items():
+        for number in range(9):
+            made.append(number)
+            yield number
+
+    with closing(finish_in_processes(finish, items(), workers=1, ahead=2)) as results:
+        next(results)
+        assert len(made) <= 3, "the one handed out and two ahead"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_finishing_raises_comes_in_its_place(workers):
+    results = finish_in_processes(finish, [1, 13, 2], workers, ahead=4)
+    assert next(results) == 10
+    with pytest.raises(UserError, match="number 13 cannot be finished"):
+        next(results)
+
+
+def test_a_killed_finisher_is_an_error():
+    with pytest.raises(UserError, match="one of 1 worker processes was killed"):
+        list(finish_in_processes(finish, [1, 99], 1, ahead=4))

@@ -181,7 +181,7 @@ def test_the_average_is_kept_apart_and_leaves_the_training_untouched(place):
 
 
 def held_out_dice(weights: Path, train_path: Path, seed: int) -> float:
-    from jittor_pranet.test import load_model
+    from lib.segmenter import load_model
 
     config = Config(train_path=str(train_path), epoch=2, batchsize=2, trainsize=SIZE, seed=seed)
     pairs = find_pairs(train_path / "images", train_path / "masks")

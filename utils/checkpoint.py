@@ -29,8 +29,8 @@ from utils.errors import UserError
 from utils.files import write_whole
 from utils.weight_files import read_info, read_weights
 
-__all__ = ["Mismatch", "load_encoder_weights", "load_weights", "read_info", "read_weights", "save_arrays",
-           "save_weights"]
+__all__ = ["Mismatch", "load_encoder_weights", "load_weights", "read_info", "read_weights",
+           "resembled_network", "save_arrays", "save_weights"]
 
 Source = Union[str, os.PathLike, Mapping[str, np.ndarray]]  # a file, or arrays by published name
 
@@ -131,12 +131,13 @@ _SIGNS = (
 )
 
 
-def _resembled(names: Mapping) -> str | None:
+def resembled_network(names: Mapping) -> str | None:
+    """The network, or bare encoder, that has these names; None if it is no published one."""
     return next((known for known, signs in _SIGNS if all(sign in names for sign in signs)), None)
 
 
 def _advice(weights: Mapping, variables: Mapping) -> str:
-    found, wanted = _resembled(weights), _resembled(variables)
+    found, wanted = resembled_network(weights), resembled_network(variables)
     if found is None or found == wanted:
         return "give weights that were saved from the same network"
     return f"the weights are those of {found}, the model is {wanted or 'another'}: choose one to match"

@@ -140,7 +140,16 @@ class TestImages:
 
 def normalise(image: Image.Image, size: int) -> np.ndarray:
     """An RGB image as the networks take it: float32 (3, size, size) in ImageNet's units."""
-    return _in_imagenets_units(_square(image, size))
+    return in_imagenets_units(_square(image, size))
+
+
+def in_imagenets_units(image: np.ndarray) -> np.ndarray:
+    """uint8 (..., 3, s, s) to float32, step by step in place: several times faster than one expression."""
+    values = image.astype(np.float32)
+    values /= np.float32(255)
+    values -= MEAN[:, None, None]
+    values /= STD[:, None, None]
+    return values
 
 
 def read_image(path: Path, size: int) -> np.ndarray:
@@ -198,7 +207,7 @@ def image_batches(test_images: TestImages, batch_size: int, workers: int = WORKE
         for start in range(0, len(files), batch_size):
             batch = files[start:start + batch_size]
             stems, sizes = [path.stem for path in batch], [image_size(path)[::-1] for path in batch]
-            yield _in_imagenets_units(np.stack(list(islice(images, batch_size)))), stems, sizes
+            yield in_imagenets_units(np.stack(list(islice(images, batch_size)))), stems, sizes
 
 
 def training_folder(train_path: str | os.PathLike) -> Path:
@@ -274,16 +283,7 @@ def _square(image: Image.Image, size: int) -> np.ndarray:
 
 def _images_and_masks(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Planes (..., 4, s, s) as networks take them: float32 images (..., 3, s, s), masks (..., 1, s, s)."""
-    return _in_imagenets_units(planes[..., :3, :, :]), planes[..., 3:, :, :] / np.float32(255)
-
-
-def _in_imagenets_units(image: np.ndarray) -> np.ndarray:
-    """uint8 (..., 3, s, s) to float32, step by step in place: several times faster than one expression."""
-    values = image.astype(np.float32)
-    values /= np.float32(255)
-    values -= MEAN[:, None, None]
-    values /= STD[:, None, None]
-    return values
+    return in_imagenets_units(planes[..., :3, :, :]), planes[..., 3:, :, :] / np.float32(255)
 
 
 def _check_memory(count: int, size: int) -> None:

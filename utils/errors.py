@@ -1,4 +1,6 @@
-"""The one exception that a user's mistake raises."""
+"""What a user's mistake raises."""
+
+from __future__ import annotations
 
 
 class UserError(ValueError):
@@ -6,3 +8,16 @@ class UserError(ValueError):
 
     The text names the file, what was found, what was expected and what to do.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class BadFile(UserError):
+    """One file of many cannot be used; a program may name it and go on with the others."""
+
+
+def printable(text: object) -> str:
+    """``text`` in one line for any terminal, control characters and undecodable bytes escaped."""
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
+                   for character in str(text))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +17,7 @@ from utils.errors import UserError
 from utils.image_io import find_images, name_some, read_levels
 from utils.metrics import Measures, PairFigures, binary_mask, measure_pair
 from utils.progress import track
+from utils.readers import start_worker
 
 IMAGES_PER_WORKER = 250  # starting a process costs about as much as measuring this many images
 CHUNK = 4  # images that a worker takes at a time
@@ -150,7 +149,7 @@ def measure_all(pairs: list[MapPair], mask_rule: str, workers: int) -> Iterator[
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
     try:
         yield from pool.map(measure, pairs, chunksize=CHUNK)
     except BrokenProcessPool as error:
@@ -182,14 +181,3 @@ def read_pair(pair: MapPair, mask_rule: str) -> tuple[np.ndarray, np.ndarray]:
         return levels, binary_mask(grey, mask_rule)
     except ValueError as error:
         raise UserError(f"{pair.mask}: {error}; multiply it by 255") from error
-
-
-def _start_worker() -> None:
-    """Leaves Ctrl-C to the parent, and ends with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)

@@ -1,8 +1,9 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and what tells their content."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def write_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Iterato
     beside = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, beside = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
         with os.fdopen(handle, mode, **options) as file:
             yield file
             file.flush()
@@ -40,6 +41,20 @@ def write_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Iterato
         if beside is not None:
             with contextlib.suppress(OSError):
                 os.unlink(beside)
+
+
+def digest(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file's content. Raises UserError when it cannot be read."""
+    state = hashlib.sha256()
+    if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe could wait for ever
+        raise UserError(f"{path}: is a folder or a device, expected a file")
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                state.update(block)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return state.hexdigest()
 
 
 def _umask() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,12 +13,20 @@ from typing import Callable, TypeVar
 
 import numpy as np
 from PIL import Image
+from PIL.Image import Transpose
 
 from utils.errors import UserError
 from utils.files import write_whole
 
 Item = TypeVar("Item")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+MOST_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 256 MB as RGB
+
+EXIF_ORIENTATION = 0x0112
+TURNS = dict(zip(range(2, 9), (Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM,
+                               Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE,
+                               Transpose.ROTATE_90)))
+"""What turns a picture of an EXIF orientation upright; 1 is upright."""
 
 
 @dataclass(frozen=True)
@@ -121,16 +130,34 @@ def raise_defects(defects: Iterable[str | None]) -> None:
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(width, height) from the file's header. Raises UserError when it is no readable image."""
-    with _reading(path), Image.open(path) as image:
-        return image.size
+    """(width, height) as `read_rgb` gives it, from the file's header. Raises UserError as that does."""
+    with _opened(path) as image:
+        return image.size[::-1] if exif_orientation(image) >= 5 else image.size
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """How a freshly opened image has to be turned to be upright: a key of `TURNS`, or 1 for not at all.
+
+    A damaged EXIF block says nothing; viewers show such an image as it is. Pillow turns TIFF files by itself.
+    """
+    # Asked for what it has not, a PNG file is decoded to its end.
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return 1
+    try:
+        orientation = image.getexif().get(EXIF_ORIENTATION)
+    except Exception:
+        return 1
+    return orientation if orientation in TURNS else 1
 
 
 def read_rgb(path: str | os.PathLike) -> Image.Image:
-    """The image as 8-bit RGB, an alpha channel dropped.
+    """The image as 8-bit RGB, upright as its EXIF orientation tells, an alpha channel dropped.
+
+    Masks are turned alike, so that image and mask agree as viewers show them.
 
     Raises:
-        UserError: it cannot be decoded or has 16 bits or floats per pixel.
+        UserError: it cannot be decoded, has 16 bits or floats per pixel, several frames, or more than
+            `MOST_PIXELS`.
     """
     return _read(path, "RGB")
 
@@ -148,7 +175,8 @@ def read_levels(path: str | os.PathLike) -> np.ndarray:
     Raises:
         UserError: it cannot be decoded, has 16 bits, floats, colours or transparent pixels.
     """
-    with _reading(path), Image.open(path) as image:
+    with _opened(path) as file:
+        image = _upright(file)
         if image.mode in ("L", "1"):
             return np.asarray(image.convert("L"))
         _require_8_bits(image, path)
@@ -163,9 +191,10 @@ def read_levels(path: str | os.PathLike) -> np.ndarray:
 
 
 def write_map(path: str | os.PathLike, values: np.ndarray) -> None:
-    """Writes a uint8 (H, W) array as PNG; the file is whole or absent."""
+    """Writes a uint8 (H, W) or (H, W, 3) array as PNG; the file is whole or absent."""
+    level = 6 if values.ndim == 2 else 1  # photographs take a multiple of the time to get a little smaller
     with write_whole(path) as file:
-        Image.fromarray(values).save(file, format="PNG")
+        Image.fromarray(values).save(file, format="PNG", compress_level=level)
 
 
 def name_some(names: list[str], most: int = 5, between: str = ", ") -> str:
@@ -175,11 +204,39 @@ def name_some(names: list[str], most: int = 5, between: str = ", ") -> str:
 
 
 def _read(path: str | os.PathLike, mode: str) -> Image.Image:
-    with _reading(path), Image.open(path) as image:
-        _require_8_bits(image, path)
+    with _opened(path) as file:
+        _require_8_bits(file, path)
+        image = _upright(file)
         if "transparency" in image.info:  # a palette's alpha: PIL warns unless it goes through RGBA
             return image.convert("RGBA").convert(mode)
         return image.convert(mode)
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """A single picture of bounded size, its header read; UserError for anything else."""
+    with _reading(path):
+        _require_no_pipe(path)
+        # Given a path, Pillow maps plain grey TIFF files into memory, and then turns them wrongly.
+        with open(path, "rb") as file, Image.open(file) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
+            # The second frame of a camera's MPO file is a preview.
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                raise UserError(f"{path}: holds {image.n_frames} frames or pages, expected one image; save "
+                                "the one that you mean")
+            yield image
+
+
+def _require_no_pipe(path: str | os.PathLike) -> None:
+    """Opening a pipe or a device could wait for ever."""
+    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+        raise UserError(f"{path}: is a pipe or a device, expected an image file; take it out of the set")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    orientation = exif_orientation(image)
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
 def _require_8_bits(image: Image.Image, path: str | os.PathLike) -> None:
@@ -201,6 +258,10 @@ def _reading(path: str | os.PathLike) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         if os.path.islink(path) and not os.path.exists(path):
             reason = f"a link to {os.readlink(path)}, which is not there"
+        elif isinstance(error, Image.DecompressionBombError):
+            reason = f"it has more than {MOST_PIXELS // 10**6} million pixels, as a decompression bomb would"
+        elif os.path.isfile(path) and os.path.getsize(path) == 0:
+            reason = "the file is empty"
         elif isinstance(error, Image.UnidentifiedImageError):
             reason = "its content is of no known image format"
         raise UserError(f"{path}: cannot be read as an image ({reason}); "

@@ -1,4 +1,4 @@
-"""How much memory is left to this process."""
+"""How much memory is left to this process, and what Jittor says when its device has none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from pathlib import Path
 # The limit, what is used, and the part of it that is files read lately: by cgroup v2's names and by v1's.
 GROUP_FILES = (("memory.max", "memory.current", "inactive_file"),
                ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"))
+
+# Of Jittor's allocator, and of the CUDA libraries that allocate for themselves.
+DEVICE_FULL = ("Unable to alloc cuda device memory", "cudaErrorMemoryAllocation", "CUDNN_STATUS_ALLOC_FAILED",
+               "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def is_device_full(error: RuntimeError) -> bool:
+    """Whether Jittor raised ``error`` because the GPU's memory does not suffice.
+
+    Of the machine's own memory it says nothing: it is granted on paper, and then the process is killed.
+    """
+    return any(reason in str(error) for reason in DEVICE_FULL)
 
 
 def available_memory(root: Path = Path("/")) -> int:

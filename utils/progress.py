@@ -10,6 +10,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from utils import processes
+from utils.errors import printable
 
 Item = TypeVar("Item")
 PLAIN_INTERVAL_S = 30.0
@@ -31,13 +32,17 @@ class Progress:
             self.bar = tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True)
 
     def step(self, count: int = 1, note: str = "") -> None:
-        self.done, self.note = self.done + count, note
+        self.done, self.note = self.done + count, printable(note)
         if self.bar is not None:
-            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.set_postfix_str(self.note, refresh=False)
             self.bar.update(count)
         elif processes.is_first() and (time.monotonic() - self.last_line >= PLAIN_INTERVAL_S
                                        or self.done == self.total):
             self._line()
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        tqdm.write(text, file=sys.stderr)
 
     def _line(self) -> None:
         self.last_line = time.monotonic()

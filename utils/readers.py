@@ -1,4 +1,4 @@
-"""Reads arrays in other processes, ahead of their consumer, into memory shared with them.
+"""Work in other processes: arrays read ahead of their consumer, results finished behind their maker.
 
 Threads would stand still when they are needed: Jittor holds the interpreter's lock for the whole of a step.
 """
@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import math
 import multiprocessing
+import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import Callable, TypeVar
 
@@ -19,7 +25,7 @@ import numpy as np
 
 from utils.errors import UserError
 
-Item = TypeVar("Item")
+Item, Result = TypeVar("Item"), TypeVar("Result")
 NAME = "reader"  # of the processes, for tests and debuggers
 GRACE_S = 5.0  # for what a reader is busy with when nobody wants it any more
 
@@ -38,9 +44,19 @@ def read_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item],
     Raises:
         whatever ``load`` raised, in the place of that item; UserError if no process can be started.
     """
+    with contextlib.closing(attempt_in_processes(load, items, shape, workers, ahead)) as results:
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+            yield result
+
+
+def attempt_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item], shape: tuple[int, ...],
+                         workers: int, ahead: int) -> Iterator[np.ndarray | Exception]:
+    """As `read_in_processes`, but what ``load`` raises is the result of that item, and the others follow."""
     workers = min(workers, len(items))
     if workers == 0:
-        yield from map(load, items)
+        yield from (_attempt(load, item) for item in items)
         return
     # Forked from a server that has never seen Jittor, whose threads and CUDA do not survive a fork.
     context = multiprocessing.get_context("forkserver")
@@ -53,16 +69,60 @@ def read_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item],
         for number in range(min(ahead, len(items))):
             readers[number % workers].ask(items[number], number)
         for number, item in enumerate(items):
-            array = readers[number % workers].take(item, number % ahead)
+            result = readers[number % workers].take(item, number % ahead)
             following = number + ahead
             if following < len(items):
                 readers[following % workers].ask(items[following], number % ahead)
-            yield array
+            yield result
     finally:
         for reader in readers:
             reader.dismiss()
         for reader in readers:
             reader.wait()
+
+
+def finish_in_processes(finish: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int,
+                        ) -> Iterator[Result]:
+    """Yields ``finish(item)`` for every item in order, while the calling process makes the next items.
+
+    Args:
+        finish: importable from a module that imports quickly and without Jittor.
+        workers: number of processes. 0 finishes in the calling process.
+        ahead: items that may wait for their end; making the next one stops until there are fewer.
+
+    Raises:
+        whatever ``finish`` raised, in the place of that item; UserError if a process was killed.
+    """
+    if workers == 0:
+        yield from map(finish, items)
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([getattr(finish, "func", finish).__module__])
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
+    waiting: deque = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(finish, item))
+            while waiting and (len(waiting) > ahead or waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise UserError(f"one of {workers} worker processes was killed, often for want of memory; try fewer "
+                        "--workers") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def start_worker() -> None:
+    """Leaves Ctrl-C to the parent, and ends with it even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 class _Reader:
@@ -84,16 +144,14 @@ class _Reader:
         with contextlib.suppress(OSError):  # it was killed, which `take` will find
             self.connection.send((item, slot))
 
-    def take(self, item, slot: int) -> np.ndarray:
-        """The array of an item asked for; the one that was asked for first comes first."""
+    def take(self, item, slot: int) -> np.ndarray | Exception:
+        """What became of an item asked for; the one that was asked for first comes first."""
         try:
             error = self.connection.recv()
         except (EOFError, OSError):
             self._report_killed()
-            return self.load(item)
-        if error is not None:
-            raise error
-        return self.arrays[slot].copy()
+            return _attempt(self.load, item)
+        return self.arrays[slot].copy() if error is None else error
 
     def _report_killed(self) -> None:
         if not self.killed:
@@ -120,15 +178,19 @@ def _serve(requests: Connection, load: Callable, slots: ctypes.Array, shape: tup
     with contextlib.suppress(EOFError, OSError):
         while (request := requests.recv()) is not None:
             item, slot = request
-            requests.send(_attempt(load, item, arrays[slot]))
+            requests.send(_attempt(functools.partial(_fill, arrays[slot], load), item))
 
 
-def _attempt(load: Callable, item, array: np.ndarray) -> Exception | None:
+def _attempt(load: Callable, item) -> object:
+    """What ``load`` gives or raises."""
     try:
-        array[:] = load(item)
+        return load(item)
     except Exception as error:
         return error
-    return None
+
+
+def _fill(array: np.ndarray, load: Callable, item) -> None:
+    array[:] = load(item)
 
 
 def _as_arrays(slots: ctypes.Array, shape: tuple[int, ...]) -> np.ndarray:

@@ -67,7 +67,7 @@ def read_info(path: str | os.PathLike) -> dict:
         if not zipfile.is_zipfile(file):
             return {}
         with zipfile.ZipFile(file) as archive:
-            info = json.loads(archive.comment or b"{}")
+            info = json.loads(archive.comment.decode() or "{}")  # of bytes it would guess the encoding
         if not isinstance(info, dict):
             raise ValueError("has a comment that is not the JSON object of save_weights")
         return info

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jittor_pranet.test import finish_map
 from jittor_pranet.training.options import Config
+from lib.segmenter import finish_map
 from utils import backend, processes
 from utils.dataset import WORKERS, find_test_sets, normalise, read_ahead
 from utils.errors import UserError

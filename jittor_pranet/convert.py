@@ -1,0 +1,140 @@
+"""The program `convert`: weights from one kind of file into another, and networks into ONNX.
+
+PyTorch writes .pth (requirements-torch.txt) and .onnx (requirements-onnx.txt). The network in an ONNX file is
+that of tests/reference_torch, which the tests hold to the published figures as they do ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from lib.catalog import NETWORKS, check_size, find_network
+from utils.checkpoint import read_info, read_weights, resembled_network, save_arrays
+from utils.errors import UserError
+from utils.files import write_whole
+
+MOST_DIFFERENCE = 1e-5  # of onnxruntime's logits from PyTorch's, relative to the whole map
+OPSET = 17
+UNUSED = ("conv.", "backbone.fc.", "resnet.fc.")  # published parts that no colour image passes through
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    default = argparse.SUPPRESS  # keeps "(default: None)" out of the help
+    parser.add_argument("--weights", required=True, metavar="FILE", default=default,
+                        help=".npz of the program train, or the .pth or .pkl of another")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", default=default,
+                        help="what to write, by its suffix: .npz (ours), .pth (PyTorch's), .onnx")
+    parser.add_argument("--model_type", default=None, metavar="NAME",
+                        help=f"one of {', '.join(NETWORKS)}; left out, what the weights look like")
+    parser.add_argument("--testsize", type=int, default=352, help="side of the images that an .onnx takes")
+
+
+def run(args: argparse.Namespace) -> int:
+    writers = {".npz": write_npz, ".pth": write_pth, ".onnx": write_onnx}
+    if args.out.suffix not in writers:
+        raise UserError(f"{args.out}: ends in {args.out.suffix or 'nothing'}, expected one of "
+                        f"{', '.join(writers)}")
+    info, weights = read_info(args.weights), read_weights(args.weights)
+    model_type = args.model_type or resembled_network(weights)
+    if model_type is None:
+        raise UserError(f"{args.weights}: has the names of none of {', '.join(NETWORKS)}; give --model_type")
+    find_network(model_type)
+    said = writers[args.out.suffix](args, {**info, "model_type": model_type}, weights)
+    print(f"{args.out}: {model_type}, {said}")
+    return 0
+
+
+def write_npz(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarray]) -> str:
+    save_arrays(weights, args.out, info)
+    return f"{len(weights)} arrays"
+
+
+def write_pth(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarray]) -> str:
+    _require(args.out, "requirements-torch.txt", "torch")
+    import torch
+
+    with write_whole(args.out) as file:
+        torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, file)
+    return f"a plain state dict of {len(weights)} tensors"
+
+
+def write_onnx(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarray]) -> str:
+    """Normalised images (N,3,testsize,testsize) to logits of the same size; N is free."""
+    check_size(args.testsize)
+    _require(args.out, "requirements-onnx.txt", "torch", "onnx", "onnxruntime")
+    import torch
+
+    network = _merging(_twin(args.weights, info["model_type"], weights))
+    images = torch.randn(2, 3, args.testsize, args.testsize, generator=torch.Generator().manual_seed(0))
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that shapes are fixed, and of a newer exporter, which needs more
+        torch.onnx.export(network, (images[:1],), content, dynamo=False, opset_version=OPSET,
+                          input_names=["images"], output_names=["logits"],
+                          dynamic_axes={"images": {0: "N"}, "logits": {0: "N"}})
+    difference = _check(network, images, content.getvalue())
+    with write_whole(args.out) as file:
+        file.write(content.getvalue())
+    size = f"{args.testsize},{args.testsize}"
+    return (f"images (N,3,{size}) to logits (N,1,{size}); onnxruntime differs from PyTorch by "
+            f"{difference:.1e} of the map")
+
+
+def _check(network, images, content: bytes) -> float:
+    """How far onnxruntime's logits are from PyTorch's. Raises UserError when that is more than rounding."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    found, expected = session.run(None, {"images": images.numpy()})[0], network(images).detach().numpy()
+    difference = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    if not difference <= MOST_DIFFERENCE:
+        raise UserError(f"onnxruntime differs from PyTorch by {difference:.1e} of the map, at most "
+                        f"{MOST_DIFFERENCE:.0e} is expected; take the versions of requirements-onnx.txt")
+    return difference
+
+
+def _twin(path: str, model_type: str, weights: dict[str, np.ndarray]):
+    """The network in PyTorch with these weights. Raises UserError when they do not fit."""
+    import torch
+
+    from tests.reference_torch import build_torch_model
+
+    twin = build_torch_model(model_type).eval()
+    shapes = {name: tuple(value.shape) for name, value in twin.state_dict().items()}
+    fitting = {name: torch.from_numpy(array) for name, array in weights.items()
+               if shapes.get(name) == array.shape}
+    missing = [name for name in twin.load_state_dict(fitting, strict=False).missing_keys
+               if not name.endswith("num_batches_tracked") and not name.startswith(UNUSED)]
+    if missing:
+        raise UserError(f"{path}: does not fit {model_type}: {len(missing)} names are missing or of another "
+                        f"shape, {missing[0]} the first")
+    return twin
+
+
+def _merging(twin):
+    import torch
+
+    class Merging(torch.nn.Module):
+        """Gives the one map to test with."""
+
+        def __init__(self):
+            super().__init__()
+            self.twin = twin
+
+        def forward(self, images):
+            return self.twin.merge(self.twin(images))
+
+    return Merging().eval()
+
+
+def _require(out: Path, requirements: str, *packages: str) -> None:
+    missing = [name for name in packages if not importlib.util.find_spec(name)]
+    if missing:
+        raise UserError(f"{out}: {' and '.join(missing)} must be installed to write it; python -m pip "
+                        f"install -r {requirements}")

@@ -1,0 +1,122 @@
+"""The program `predict`: maps, masks, overlays and figures for images and videos that need no masks.
+
+Exit code: 0 if everything is done, 1 if files with a defect were left out, 2 for a mistake, 130 and 143 after
+Ctrl-C and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+
+from jittor_pranet.options import add_network_arguments, fraction, load_segmenter, whole
+from jittor_pranet.prediction.images import predict_images
+from jittor_pranet.prediction.output import (
+    COLUMNS,
+    FOLDERS,
+    TABLE,
+    Plan,
+    check_settings,
+    is_whole,
+    left_to_do,
+    protect,
+    write_settings,
+)
+from jittor_pranet.prediction.videos import predict_videos
+from lib.segmenter import PolypSegmenter, network_of
+from utils.dataset import WORKERS
+from utils.errors import UserError, printable
+from utils.files import digest
+from utils.image_io import describe
+from utils.inputs import Source, find_inputs
+from utils.interruption import Interruption
+from utils.journal import Journal
+from utils.progress import Progress
+
+SETTINGS = ("model_type", "testsize", "tta", "minmax", "threshold")  # of what the results depend on
+AUTO_BATCH = {"cpu": 4, "cuda": 32}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    default = argparse.SUPPRESS  # keeps "(default: None)" out of the help
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", default=default,
+                        help="an image, a video, a folder with all below it, a glob, or a list (.txt) with a "
+                             "path in each line, relative to the list")
+    parser.add_argument("--out", required=True, metavar="DIR", default=default,
+                        help=f"for {', '.join(FOLDERS)} and {TABLE}; a second run goes on where the first "
+                             "stopped")
+    add_network_arguments(parser)
+    parser.add_argument("--threshold", type=fraction, default=0.5, metavar="T",
+                        help="what is above T in the map (from 0 to below 1) is polyp in the mask")
+    parser.add_argument("--minmax", action="store_true",
+                        help="stretch each map to 0..255, as `test` does by default because the papers' "
+                             "figures need it; a frame without polyp then lights up too")
+    parser.add_argument("--no_minmax", action="store_false", dest="minmax", default=argparse.SUPPRESS,
+                        help="write the probability: the default here, so that an empty frame stays empty")
+    parser.add_argument("--batch", type=batch_size, default="auto", metavar="N",
+                        help="images in a batch; the maps do not depend on it. auto: "
+                             + ", ".join(f"{count} on {device}" for device, count in AUTO_BATCH.items()))
+    parser.add_argument("--overwrite", action="store_true",
+                        help="begin anew, whatever an earlier run has done in DIR")
+    parser.add_argument("--workers", type=whole(0), default=WORKERS,
+                        help="processes that read images ahead, and as many that write; 0 for none")
+
+
+def batch_size(text: str) -> int | str:
+    return text if text == "auto" else whole(1)(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    out = Path(os.path.abspath(args.out))
+    inputs = find_inputs(args.inputs, out)
+    protect(inputs, out)
+    args.model_type = args.model_type or network_of(args.weights)
+    settings = {"weights": digest(args.weights), **{name: getattr(args, name) for name in SETTINGS}}
+    if not args.overwrite:
+        check_settings(out, settings)
+    journal = Journal(out / TABLE, COLUMNS, keep=lambda row: not args.overwrite and is_whole(out, row))
+    write_settings(out, settings)
+    left = left_to_do(inputs, journal.rows, out)
+    segmenter = load_segmenter(args)
+    batch = AUTO_BATCH[segmenter.device] if args.batch == "auto" else args.batch
+    plan = Plan(out, args.threshold, args.minmax, batch, args.workers)
+    print(f"{segmenter.model_type}: {len(left)} files on {segmenter.device}")
+    counts = Counter(bad=len(inputs.defects))
+    with Interruption() as interruption, Progress(len(left), "predicting", "file") as progress:
+        for defect in inputs.defects:
+            progress.say(printable(f"left out: {defect}"))
+        try:
+            predict(segmenter, left, plan, journal, counts, progress, interruption)
+        except UserError:
+            if not interruption.signal:  # which a scheduler sends to the worker processes as well
+                raise
+    named = " (named above)" if counts["bad"] else ""
+    print(f"{counts['good']} predicted, {len(journal.rows)} done before, {counts['bad']} left out for a "
+          f"defect{named}")
+    if inputs.others:
+        print(f"neither images nor videos: {describe(inputs.others)}")
+    print(f"results: {out}")
+    if interruption.signal:
+        print(f"stopped with {len(left) - progress.done} files to go; run again to complete")
+        return interruption.exit_code
+    return 1 if counts["bad"] else 0
+
+
+def predict(segmenter: PolypSegmenter, sources: list[Source], plan: Plan, journal: Journal,
+            counts: Counter, progress: Progress, interruption: Interruption) -> None:
+    """Predicts images, then videos, until a signal comes; counts the good and the bad."""
+    images, videos = ([source for source in sources if source.is_video == kind] for kind in (False, True))
+    with closing(predict_images(segmenter, images, plan)) as rows:
+        for source, outcome in chain(rows, predict_videos(segmenter, videos, plan, interruption)):
+            if isinstance(outcome, UserError):
+                progress.say(f"left out: {outcome}")
+            else:
+                journal.add(outcome)
+            counts["bad" if isinstance(outcome, UserError) else "good"] += 1
+            progress.step(note=source.name)
+            if interruption.signal:
+                break

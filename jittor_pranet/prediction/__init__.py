@@ -1,0 +1,1 @@
+"""What the program predict is made of."""
