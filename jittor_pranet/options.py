@@ -45,6 +45,23 @@ def fraction(text: str) -> float:
     return value
 
 
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    backend.add_device_argument(parser)
+    parser.add_argument("--plain_ops", action="store_true",
+                        help="compute by plain formulas in Jittor's own operations, several times slower, in "
+                             "place of the fused operations of lib/ops")
+
+
+def prepare_device(args: argparse.Namespace) -> str:
+    """Sets up what the flags of `add_device_arguments` ask for. Returns the device, "cpu" or "cuda"."""
+    device = backend.prepare(args.device)
+    if args.plain_ops:
+        from lib import ops
+
+        ops.use_plain_formulas()
+    return device
+
+
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", required=True, metavar="FILE", default=argparse.SUPPRESS,
                         help=".npz of this program, or the .pth or .pkl of another")
@@ -54,9 +71,10 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tta", choices=("none", "flips"), default="none",
                         help="flips averages each image's logits with those of its three mirror images, in "
                              "four times the time; not published")
-    backend.add_device_argument(parser)
+    add_device_arguments(parser)
 
 
 def load_segmenter(args: argparse.Namespace) -> PolypSegmenter:
     """The network that the flags of `add_network_arguments` describe. Raises what `PolypSegmenter` does."""
+    prepare_device(args)
     return PolypSegmenter(args.weights, args.model_type, args.testsize, args.device, args.tta == "flips")

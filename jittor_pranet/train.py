@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jittor_pranet.options import prepare_device
 from jittor_pranet.training.augmentation import augment
 from jittor_pranet.training.board import Board
 from jittor_pranet.training.logs import Log
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         print("warning: --select_on_test chooses best.npz on test sets, whose figures then say too much; "
               "--val_fraction is the honest way", file=sys.stderr)
     train_set = TrainSet(config.train_path, config.trainsize, in_memory=args.cache == "ram")
-    device = backend.prepare(args.device)
+    device = prepare_device(args)
     check_agreement(config, train_set, snapshot)
     board = None
     if processes.is_first():

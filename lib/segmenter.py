@@ -149,4 +149,5 @@ def load_model(model_type: str, weights: str | os.PathLike):
         print(f"{weights}: {len(unexpected)} names are not part of {model_type} and are left out: "
               f"{name_some(list(unexpected))}")
     model.eval()
+    model.fuse()
     return model

@@ -7,7 +7,7 @@ import pytest
 
 from tests import drawn
 from tests.compare import assert_close, parity_bound
-from tests.networks import drawn_network, figures, forward_errors
+from tests.networks import drawn_network, figures, forward_errors, relative_error
 from utils.errors import UserError
 
 FORWARD = figures("forward")
@@ -125,3 +125,34 @@ def test_maps_do_not_depend_on_the_batch(name):
     for index in range(3):
         alone = model.merge(model(jt.array(images[index:index + 1]))).numpy()
         np.testing.assert_array_equal(alone[0], together[index])
+
+
+@pytest.mark.parametrize("name", ["PraNet-V2", "PVT-PraNet-V1"])
+def test_fused_network_gives_the_same_maps(name):
+    """Folding once is folding each time; and both follow the unfolded formula."""
+    from lib import ops
+    from utils.backend import jt
+
+    model = drawn_network(name)
+    model.eval()
+    images = jt.array(drawn.images(1, 64))
+    folded = model.merge(model(images)).numpy()
+    with ops.plain_formulas():
+        plain = model.merge(model(images)).numpy()
+    assert relative_error(plain, folded) <= parity_bound(0, "forward")
+    model.fuse()
+    for _ in range(2):
+        np.testing.assert_array_equal(model.merge(model(images)).numpy(), folded)
+
+
+def test_batch_norm_alone_in_testing_uses_the_running_statistics():
+    from lib.blocks import ConvBN
+    from utils.backend import jt
+
+    layer = ConvBN(3, 4, 3, padding=1)
+    layer.bn.running_mean.update(jt.array(np.float32([1, -2, 0.5, 3])))
+    layer.bn.running_var.update(jt.array(np.float32([4, 0.25, 1, 2])))
+    layer.eval()
+    x = jt.array(drawn.images(2, 8))
+    apart = layer.bn(layer.conv(x), relu=True).numpy()
+    assert relative_error(layer(x, relu=True).numpy(), apart) <= parity_bound(0, "forward")

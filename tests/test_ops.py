@@ -294,6 +294,35 @@ def test_convolution_with_relu(channels_last, formulas):
           noise("x", 2, 6, 6, 6), noise("w", 4, 6, 3, 3), noise("b", 4))
 
 
+@pytest.mark.parametrize("channels", [(1,), (3, 1, 5), (2, 2, 2, 2)])
+def test_concat_and_split(channels, formulas):
+    maps = [noise(f"map{index}", 2, count, 5, 3) for index, count in enumerate(channels)]
+    check(lambda *maps: ops.concat(list(maps)), lambda *maps: torch.cat(maps, dim=1), *maps)
+    count = len(channels)
+    check(lambda x: sum((i + 1) * part for i, part in enumerate(ops.split(x, count))),
+          lambda x: sum((i + 1) * part for i, part in enumerate(x.chunk(count, dim=1))),
+          noise("whole", 2, 3 * count, 5, 3))
+
+
+def test_add_relu(formulas):
+    check(ops.add_relu, lambda x, y: (x + y).relu(), noise("x", 2, 3, 4, 5), noise("y", 2, 3, 4, 5))
+
+
+EMPTY = {
+    "resize": (lambda x: ops.resize_bilinear(x, (8, 8)), (0, 1, 8, 8)),
+    "weight": (ops.boundary_weight, (0, 1, 4, 4)),
+    "max pool": (ops.max_pool, (0, 1, 2, 2)),
+    "gelu": (ops.gelu, (0, 1, 4, 4)),
+    "concat": (lambda x: ops.concat([x, x]), (0, 2, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_of_no_images_there_are_no_maps(name):
+    operation, shape = EMPTY[name]
+    assert operation(jt.zeros((0, 1, 4, 4))).numpy().shape == shape
+
+
 NAN_PASSES = {
     "resize": lambda x: ops.resize_bilinear(x, (9, 9)),
     "reverse attention": lambda x: ops.reverse_attention(x, jt.ones((1, 2, 4, 4))),

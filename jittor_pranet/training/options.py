@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 
-from jittor_pranet.options import fraction, positive, whole
+from jittor_pranet.options import add_device_arguments, fraction, positive, whole
 from lib.catalog import NETWORKS, check_size, find_network
-from utils import backend
 from utils.dataset import WORKERS
 from utils.errors import UserError
 
@@ -103,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
            action="store_true")
     option("weighted_bce", "V1: weight the BCE, which the published code means to and does not",
            action="store_true")
-    backend.add_device_argument(parser)
+    add_device_arguments(parser)
 
 
 def new_config(args: argparse.Namespace) -> Config:

@@ -52,7 +52,7 @@ def concat(parts: list):
 def split(x, count: int) -> list:
     """Splits float32 (N,C,H,W) along the channels into ``count`` maps, at most 8, of as many each."""
     if not choice.fused():
-        return jt.chunk(x, count, dim=1)
+        return jt.split(x, x.shape[1] // count, dim=1)
     return _Split([x.shape[1] // count] * count)(x)
 
 
