@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 
-from utils import backend, cuda
+from utils import backend, cuda, cuda_home
 from utils.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     backend.add_device_argument(parser)
+    parser.add_argument("--smoke", action="store_true",
+                        help="compute a few operations on the device and check them; compiles their kernels")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,8 +20,7 @@ def run(args: argparse.Namespace) -> int:
     for check in checks:
         _line(check.name, check.found if check.ok else f"MISSING: {check.found}")
     _line("cores", str(len(os.sched_getaffinity(0))))
-    found = cuda.find()
-    _line("CUDA", "; ".join(found.missing) or f"{'.'.join(map(str, found.version))} at {found.nvcc}")
+    _show_cuda(cuda.find())
     try:
         device = backend.choose_device(args.device)
     except UserError as error:
@@ -27,8 +28,36 @@ def run(args: argparse.Namespace) -> int:
         return 1
     ready = all(check.ok for check in checks)
     _line("device", f"{device} will be used" if ready else "none: mend what is missing above")
-    return 0 if ready else 1
+    if not ready:
+        return 1
+    return _smoke(device) if args.smoke else 0
+
+
+def _show_cuda(found: cuda.Cuda) -> None:
+    if found.driver.devices:
+        _line("driver", "runs CUDA up to " + ".".join(map(str, found.driver.version)))
+    for number, device in enumerate(found.driver.devices):
+        _line(f"GPU {number}", f"{device.name}, sm_{device.sm}")
+    if found.toolkit:
+        _line("nvcc", f"{found.toolkit.name} at {found.toolkit.nvcc}")
+    for name, part in found.parts.items():
+        _line(name, f"{part.version} at {part.lib or part.include}".strip())
+    if not found.missing:
+        for shim in cuda_home.plan(found).shims:
+            _line("shim", shim)
+    _line("CUDA", "; ".join(found.missing) or "all that Jittor needs is here")
+
+
+def _smoke(device: str) -> int:
+    from jittor_pranet import smoke
+
+    backend.prepare(device)
+    good = True
+    for result in smoke.check_operations():
+        _line("smoke", str(result))
+        good &= result.good
+    return 0 if good else 1
 
 
 def _line(name: str, text: str) -> None:
-    print(f"{name:<10}{text}")
+    print(f"{name:<10}{text}", flush=True)

@@ -27,11 +27,13 @@ from types import ModuleType
 
 import numpy as np
 
-from utils import compilation, cuda, processes
+from utils import compilation, cuda, cuda_home, processes
 from utils.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
+DEVICE_VARIABLE = "JITTOR_PRANET_DEVICE"  # what "auto" stands for, where it is set
 CACHE_VARIABLE = "JITTOR_PRANET_CACHE"
+TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"  # 0 keeps cuDNN and cuBLAS, whoever calls them, from TF32
 
 _jittor: ModuleType | None = None
 _device = ""
@@ -46,13 +48,25 @@ def __getattr__(name: str) -> ModuleType:
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, default="auto",
-                        help="where to compute; auto takes CUDA where a GPU and a whole CUDA home are found")
+                        help="where to compute; auto takes CUDA where a GPU and all of CUDA are found")
+    parser.add_argument("--cuda_home", metavar="FOLDER", action=_SetsCudaHome,
+                        help="the CUDA toolkit to take, as CUDA_HOME names one; looked for if left out")
 
 
-def prepare(device: str = "auto") -> str:
+class _SetsCudaHome(argparse.Action):
+    """For this process and those that it starts."""
+
+    def __call__(self, parser, namespace, value, option=None):
+        os.environ["CUDA_HOME"] = os.path.abspath(value)
+        os.environ.pop("nvcc_path", None)
+        cuda.find.cache_clear()
+
+
+def prepare(device: str = "auto", tf32: bool = False) -> str:
     """Imports Jittor for ``device`` and returns the device in use, "cpu" or "cuda".
 
-    The first call decides; Jittor cannot change its device later.
+    The first call decides; Jittor cannot change its device later. With ``tf32`` convolutions on CUDA round
+    their inputs to TF32, as cuDNN and PyTorch do when left alone.
 
     Raises:
         UserError: something is missing, with what to install; or another device is in use already.
@@ -63,56 +77,70 @@ def prepare(device: str = "auto") -> str:
             raise UserError(f"--device {device}: Jittor runs on {_device} in this process already")
         return _device
     chosen = choose_device(device)
+    if device == "auto" and chosen == "cpu":
+        _say_why_no_gpu()
     problems = [check.found for check in requirements() if not check.ok]
     if problems:
         raise UserError("; ".join(problems))
     cache = cache_folder()
     with compilation.building_core(cache):
         _link_onednn()
+        settings = _settings(chosen, cache, tf32)
         if processes.COUNT > 1:
-            _compile_jittor(chosen, cache)
+            _compile_jittor(settings)
         else:
-            jittor = _import_jittor(chosen, cache)
+            jittor = _import_jittor(settings)
     if processes.COUNT > 1:
-        jittor = _import_jittor(chosen, cache)
+        jittor = _import_jittor(settings)
     jittor.flags.use_cuda = int(chosen == "cuda")
     _jittor, _device = jittor, chosen
     return chosen
 
 
-def _import_jittor(device: str, cache: Path) -> ModuleType:
+def _say_why_no_gpu() -> None:
+    """A computation that silently takes the CPU beside a GPU is a day lost."""
+    found = cuda.find()
+    if found.devices and processes.is_first() and not os.environ.get(DEVICE_VARIABLE):
+        print(f"computing on the CPU, although there is a GPU: {'; '.join(found.missing)}", file=sys.stderr)
+
+
+def _import_jittor(settings: dict[str, str]) -> ModuleType:
     # Jittor's kernels, built with -Ofast, have the processor take subnormal numbers for zero. NumPy measures
     # its types at first use and would warn of that.
     for kind in (np.float32, np.float64):
         np.finfo(kind)
-    with _environment(device, cache, hidden=() if processes.COUNT > 1 else (processes.SIZE_VARIABLE,)), \
+    with _environment(settings, hidden=() if processes.COUNT > 1 else (processes.SIZE_VARIABLE,)), \
             _child_signal_kept():
         try:
             import jittor
         except Exception as error:
-            raise _import_failed(str(error), cache) from error
+            raise _import_failed(str(error), settings) from error
     return jittor
 
 
-def _compile_jittor(device: str, cache: Path) -> None:
+def _compile_jittor(settings: dict[str, str]) -> None:
     """Imports Jittor in a process of its own, which is not one of the many.
 
     Those have to import it all at once, since each waits for the others in the middle; by then there must be
     nothing left to compile.
     """
-    with _environment(device, cache, hidden=(processes.SIZE_VARIABLE,)):
+    with _environment(settings, hidden=(processes.SIZE_VARIABLE,)):
         done = subprocess.run([sys.executable, "-c", "import jittor"], capture_output=True, text=True)
     if done.returncode:
-        raise _import_failed(done.stderr, cache)
+        raise _import_failed(done.stderr, settings)
 
 
-def _import_failed(reason: str, cache: Path) -> UserError:
+def _import_failed(reason: str, settings: dict[str, str]) -> UserError:
     return UserError(f"Jittor cannot be compiled or loaded ({' '.join(reason.split())[-300:]}); free some "
-                     f"room, or delete {cache} to start afresh")
+                     f"room, or delete {settings['HOME']} to start afresh")
 
 
 def choose_device(device: str) -> str:
     """"cpu" or "cuda" for one of `DEVICES`. Raises UserError where CUDA is asked for and is not whole."""
+    if device == "auto":
+        device = os.environ.get(DEVICE_VARIABLE, device)
+    if device not in DEVICES:
+        raise UserError(f"{DEVICE_VARIABLE}={device}: expected one of {', '.join(DEVICES)}")
     if device == "cpu":
         return "cpu"
     found = cuda.find()
@@ -245,37 +273,41 @@ def _is_ours(folder: Path) -> bool:
 # ----------------------------------------------------------------------------------------------- environment
 
 
-def _settings(device: str, cache: Path) -> dict[str, str]:
+def _settings(device: str, cache: Path, tf32: bool) -> dict[str, str]:
     """Jittor's settings, all of them read at import."""
     return {
-        "cache_name": f"pranet-{device}",  # a CPU core in the same cache would shadow a CUDA build
-        "nvcc_path": str(cuda.find().nvcc) if device == "cuda" else "",
+        # Jittor takes its cache from the home folder, and would write JITTOR_HOME, where it is set, into the
+        # user's own configuration; a HOME of our own while it is imported avoids both.
+        "HOME": str(cache),
+        "cache_name": "pranet-cpu", "nvcc_path": "",
         "cc_path": str(shutil.which("g++")),
         "python_config_path": str(_python_config(cache)),
         # Downloads, and parts that nothing here uses.
         "use_cutt": "0", "use_cutlass": "0", "gdb_path": "",
-        **_process_settings(device),
+        "use_mpi": str(int(processes.COUNT > 1)), "use_nccl": "0",
         # Compiling kernels in threads can crash on a cold cache.
         "use_parallel_op_compiler": "0",
         "log_silent": "1",
         # Threads that spin while they wait cost nothing on an idle machine, and a multiple of the time on a
         # shared one.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        **(_cuda_settings(cache, tf32) if device == "cuda" else {}),
     }
 
 
-def _process_settings(device: str) -> dict[str, str]:
-    """MPI where there are many processes; on GPUs one for each, and NCCL where it is found."""
-    if processes.COUNT == 1:
-        return {"use_mpi": "0", "use_nccl": "0"}
-    settings = {"use_mpi": "1", "use_nccl": "0"}
-    if device == "cuda":
-        found = cuda.find()
+def _cuda_settings(cache: Path, tf32: bool) -> dict[str, str]:
+    """One CUDA home and one cache for each set of versions and GPUs; of many processes each has a GPU."""
+    found = cuda.find()
+    home = cuda_home.assemble(found, cache)
+    settings = {"cache_name": f"pranet-{home.name}", "nvcc_path": str(home / "bin" / "nvcc")}
+    if not tf32:
+        settings[TF32_VARIABLE] = "0"
+    if processes.COUNT > 1:
         if found.devices > 1:
             settings["device_id"] = str(processes.LOCAL_RANK % found.devices)
-        nccl = cuda.find_nccl()
-        if nccl:  # without these paths Jittor would download and compile its own
-            settings.update(use_nccl="1", nccl_include_path=str(nccl.include), nccl_lib_path=str(nccl.lib))
+        if "nccl" in found.parts:  # without these paths Jittor would download and compile its own
+            settings.update(use_nccl="1", nccl_include_path=str(home / "include"),
+                            nccl_lib_path=str(home / "lib64"))
     return settings
 
 
@@ -291,12 +323,10 @@ def _child_signal_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment(device: str, cache: Path, hidden: tuple[str, ...]) -> Iterator[None]:
-    """Sets Jittor's settings, which stay, and hides variables from it while the block runs."""
-    # Jittor takes its cache from the home folder, and would write JITTOR_HOME, where it is set, into the
-    # user's own configuration; a HOME of our own while it is imported avoids both.
+def _environment(settings: dict[str, str], hidden: tuple[str, ...]) -> Iterator[None]:
+    """Makes Jittor's settings, which stay but for HOME, and hides variables from it while the block runs."""
     before = {name: os.environ.pop(name, None) for name in ("HOME", "JITTOR_HOME", *hidden)}
-    os.environ.update({**_settings(device, cache), "HOME": str(cache)})
+    os.environ.update(settings)
     try:
         yield
     finally:

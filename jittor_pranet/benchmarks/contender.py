@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jittor_pranet.benchmarks.frameworks import Jittor, Torch, convolve_in_float32
+from jittor_pranet.benchmarks.frameworks import Jittor, Torch
 from jittor_pranet.benchmarks.report import nvidia
 
 UNIT_S = 0.05  # what is quicker is repeated within a timing until it lasts as long
@@ -53,11 +53,9 @@ class Contender:
     """Its methods are the requests."""
 
     def __init__(self, name: str, device: str, tf32: bool):
-        if not tf32:
-            convolve_in_float32()
         self.on_cuda = device == "cuda"
         self.before = _device_memory() if self.on_cuda else 0
-        self.framework = FRAMEWORKS[name](device)
+        self.framework = FRAMEWORKS[name](device, tf32)
         self.work = None
 
     def describe(self) -> dict[str, str]:

@@ -11,22 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-
-def convolve_in_float32() -> None:
-    """Keeps cuDNN and cuBLAS, whoever calls them, from TF32; to be called before CUDA is loaded.
-
-    Left alone both frameworks let convolutions use it, and matrix products not.
-    """
-    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+from utils.backend import TF32_VARIABLE
 
 
 class Jittor:
     """Jittor with our operations, or with the plain formulas that they compute."""
 
-    def __init__(self, device: str, plain: bool = False):
+    def __init__(self, device: str, tf32: bool, plain: bool = False):
         from utils import backend
 
-        backend.prepare(device)
+        backend.prepare(device, tf32)
         self.jt = backend.jt
         if plain:
             from lib.ops import use_plain_formulas
@@ -56,7 +50,8 @@ class Jittor:
 
         found = {"jittor": version("jittor")}
         if self.jt.flags.use_cuda:
-            return {**found, "CUDA": ".".join(map(str, cuda.find().version))}
+            toolkit, parts = cuda.find().toolkit, cuda.find().parts
+            return {**found, "CUDA": toolkit.name, "cuDNN": parts["cudnn"].version}
         with contextlib.suppress(PackageNotFoundError):
             found["oneDNN"] = version("onednn-cpu-gomp")
         return {**found, **_threads(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))}
@@ -65,7 +60,9 @@ class Jittor:
 class Torch:
     """PyTorch, eager, or with networks and losses compiled: by Inductor, on CUDA with CUDA graphs."""
 
-    def __init__(self, device: str, compiled: bool = False):
+    def __init__(self, device: str, tf32: bool, compiled: bool = False):
+        if not tf32:  # left alone it takes it for convolutions, and not for matrix products
+            os.environ[TF32_VARIABLE] = "0"
         import torch
 
         self.torch, self.device, self.compiled = torch, torch.device(device), compiled
