@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -21,62 +20,41 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
                           env={**os.environ, **environment})
 
 
+GPU = cuda.Driver((13, 0), (cuda.Device("H100", 90),))
+TOOLKIT = cuda.Toolkit(Path("/cuda/bin/nvcc"), Path("/cuda"), (13, 0, 88))
+
+
 @pytest.fixture
-def no_cuda_cache():
-    cuda.find.cache_clear()
-    yield
-    cuda.find.cache_clear()
+def found(monkeypatch):
+    """Has this be what is found, and `auto` look for it."""
+    monkeypatch.delenv(backend.DEVICE_VARIABLE)
+
+    def pretend(result: cuda.Cuda) -> None:
+        monkeypatch.setattr(cuda, "find", lambda: result)
+    return pretend
 
 
-def make_nvcc(home: Path, version: str) -> None:
-    nvcc = home / "bin" / "nvcc"
-    nvcc.parent.mkdir(parents=True)
-    nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {version[:4]}, V{version}'\n")
-    nvcc.chmod(nvcc.stat().st_mode | stat.S_IXUSR)
+def test_the_gpu_is_taken_where_all_of_cuda_is_there(found):
+    found(cuda.Cuda(GPU, TOOLKIT))
+    assert [backend.choose_device(device) for device in backend.DEVICES] == ["cuda", "cpu", "cuda"]
 
 
-def make_libraries(home: Path) -> None:
-    (home / "lib64").mkdir()
-    for name in cuda.LIBRARIES:
-        (home / "lib64" / f"lib{name}.so").touch()
-
-
-def test_an_nvcc_alone_is_no_cuda_home(tmp_path, monkeypatch, no_cuda_cache):
-    make_nvcc(tmp_path, "12.2.140")
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    monkeypatch.setattr(cuda, "_count_devices", lambda: (1, ""))
-    assert backend.choose_device("auto") == "cpu"
-    with pytest.raises(UserError) as error:
+def test_cuda_that_is_not_whole_is_not_taken(found, capsys):
+    found(cuda.Cuda(GPU, TOOLKIT, missing=("no cudnn; run: pip",)))
+    assert [backend.choose_device(device) for device in ("auto", "cpu")] == ["cpu", "cpu"]
+    with pytest.raises(UserError, match="no cudnn; run: pip"):
         backend.choose_device("cuda")
-    assert "libcudart.so" in str(error.value)
+    backend._say_why_no_gpu()
+    assert "although there is a GPU: no cudnn" in capsys.readouterr().err
 
 
-def test_a_whole_cuda_home_is_chosen(tmp_path, monkeypatch, no_cuda_cache):
-    make_nvcc(tmp_path, "12.2.140")
-    make_libraries(tmp_path)
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    monkeypatch.setattr(cuda, "_count_devices", lambda: (1, ""))
-    assert backend.choose_device("auto") == "cuda"
-    assert backend.choose_device("cpu") == "cpu"
-
-
-def test_without_a_device_cuda_is_not_chosen(tmp_path, monkeypatch, no_cuda_cache):
-    make_nvcc(tmp_path, "12.2.140")
-    make_libraries(tmp_path)
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    monkeypatch.setattr(cuda, "_count_devices", lambda: (0, "no NVIDIA driver"))
-    assert backend.choose_device("auto") == "cpu"
-    with pytest.raises(UserError, match="no NVIDIA driver"):
-        backend.choose_device("cuda")
-
-
-def test_a_cuda_newer_than_jittor_knows_is_named(tmp_path, monkeypatch, no_cuda_cache):
-    make_nvcc(tmp_path, "13.0.88")
-    make_libraries(tmp_path)
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    monkeypatch.setattr(cuda, "_count_devices", lambda: (1, ""))
-    with pytest.raises(UserError, match=r"13\.0\.88"):
-        backend.choose_device("cuda")
+def test_auto_stands_for_what_the_variable_names(found, monkeypatch):
+    found(cuda.Cuda(GPU, TOOLKIT))
+    monkeypatch.setenv(backend.DEVICE_VARIABLE, "cpu")
+    assert [backend.choose_device(device) for device in ("auto", "cuda")] == ["cpu", "cuda"]
+    monkeypatch.setenv(backend.DEVICE_VARIABLE, "tpu")
+    with pytest.raises(UserError, match="JITTOR_PRANET_DEVICE=tpu: expected one of auto, cpu, cuda"):
+        backend.choose_device("auto")
 
 
 def test_cache_avoids_homes_that_cannot_serve(tmp_path, monkeypatch):
@@ -149,3 +127,19 @@ def test_doctor_says_what_is_used_and_what_is_missing():
     bad = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
                          env={**os.environ, "PATH": "/nonexistent"})
     assert bad.returncode == 1 and "MISSING: no C++ compiler" in bad.stdout
+
+
+def test_smoke_checks_the_operations():
+    done = subprocess.run([sys.executable, "-m", "jittor_pranet", "doctor", "--smoke", "--device", "cpu"],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.count("right") for line in done.stdout.splitlines() if line.startswith("smoke")] == [1] * 4
+
+
+def test_smoke_tells_wrong_numbers(monkeypatch):
+    from jittor_pranet import smoke
+    from lib import ops
+
+    product = ops.linear
+    monkeypatch.setattr(ops, "linear", lambda *inputs: product(*inputs) * 1.0001)  # as far off as TF32 is
+    assert [result.name for result in smoke.check_operations() if not result.good] == ["matrix product"]

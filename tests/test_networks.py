@@ -13,6 +13,7 @@ from utils.errors import UserError
 FORWARD = figures("forward")
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("index", range(len(FORWARD)),
                          ids=[f"{case['model']}-{case.get('num_class', 1)}" for case in FORWARD])
 def test_maps_equal_the_published_ones(index):
@@ -30,6 +31,7 @@ def test_names_and_shapes_are_the_published_ones(name):
     assert own == published
 
 
+@pytest.mark.gpu
 def test_one_class_gain_is_the_identity():
     """The published binary networks: R_f = 2 P_f, whatever the guide, to which no gradient goes."""
     from lib.ops import dsra_gain
@@ -41,6 +43,7 @@ def test_one_class_gain_is_the_identity():
     np.testing.assert_array_equal(jt.grad(raised.sum(), guide).numpy(), np.zeros((1, 1, 4, 4), np.float32))
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("use_softmax", [True, False])
 def test_three_class_gain(use_softmax):
     from lib.ops import dsra_gain

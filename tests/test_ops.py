@@ -13,6 +13,7 @@ from utils.backend import jt
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(params=["fused", "plain"])

@@ -11,6 +11,8 @@ from tests.networks import arrays, drawn_network, figures, relative_error, soft_
 from tests.training_pass import branch_errors, our_pass, projection_errors, projection_floors, twin_pass
 from utils.backend import jt
 
+pytestmark = pytest.mark.gpu
+
 
 def name_case(case: dict) -> str:
     return case["model"]

@@ -33,6 +33,7 @@ from utils.errors import UserError
 DEVICES = ("auto", "cpu", "cuda")
 DEVICE_VARIABLE = "JITTOR_PRANET_DEVICE"  # what "auto" stands for, where it is set
 CACHE_VARIABLE = "JITTOR_PRANET_CACHE"
+THREADS_VARIABLE = "JITTOR_PRANET_COMPILE_THREADS"  # for those who take the risk, as nvcc is slow
 TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"  # 0 keeps cuDNN and cuBLAS, whoever calls them, from TF32
 
 _jittor: ModuleType | None = None
@@ -49,7 +50,7 @@ def __getattr__(name: str) -> ModuleType:
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, default="auto",
                         help="where to compute; auto takes CUDA where a GPU and all of CUDA are found")
-    parser.add_argument("--cuda_home", metavar="FOLDER", action=_SetsCudaHome,
+    parser.add_argument("--cuda_home", metavar="FOLDER", action=_SetsCudaHome, default=argparse.SUPPRESS,
                         help="the CUDA toolkit to take, as CUDA_HOME names one; looked for if left out")
 
 
@@ -286,7 +287,7 @@ def _settings(device: str, cache: Path, tf32: bool) -> dict[str, str]:
         "use_cutt": "0", "use_cutlass": "0", "gdb_path": "",
         "use_mpi": str(int(processes.COUNT > 1)), "use_nccl": "0",
         # Compiling kernels in threads can crash on a cold cache.
-        "use_parallel_op_compiler": "0",
+        "use_parallel_op_compiler": os.environ.get(THREADS_VARIABLE, "0"),
         "log_silent": "1",
         # Threads that spin while they wait cost nothing on an idle machine, and a multiple of the time on a
         # shared one.

@@ -67,6 +67,7 @@ def plan(cuda: Cuda) -> Plan:
                                      newer=_NEWER.format(sm=NEWEST_SM) if newer else "")
     shims = ["nvcc: C++17, exact arithmetic" + f", sm_{NEWEST_SM} for newer GPUs to translate" * newer]
     if cuda.version[0] >= 13:
+        files.pop("include/cub", None)  # a linked folder would take ours to where it was found
         files["include/cub/cub.cuh"] = (SHIMS / "cub" / "cub.cuh").read_text()
         _shim_header(files, "driver_types.h")
         shims += ["cub.cuh: iterators of CUB 2", "driver_types.h: two fields of cudaDeviceProp"]

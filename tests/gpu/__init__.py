@@ -1,0 +1,1 @@
+"""What only a GPU can tell; tests/gpu/run.sh runs it."""
