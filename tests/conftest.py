@@ -14,25 +14,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      help="where Jittor computes: cpu, or cuda for the tests marked gpu (which -m gpu means)")
 
 
+def _on_cuda(config: pytest.Config) -> bool:
+    asked = config.getoption("--device")
+    return asked == "cuda" or (asked is None and config.getoption("markexpr") == "gpu")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The variable reaches the programs that tests start as well."""
-    os.environ[backend.DEVICE_VARIABLE] = _device(config)
-
-
-def _device(config: pytest.Config) -> str:
-    return config.getoption("--device") or ("cuda" if config.getoption("markexpr") == "gpu" else "cpu")
+    usable = _on_cuda(config) and not cuda.find().missing
+    os.environ[backend.DEVICE_VARIABLE] = "cuda" if usable else "cpu"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On CUDA runs the tests marked `gpu`, or skips them where it is not whole, and says what is missing."""
-    if _device(config) == "cpu":
+    """For CUDA leaves the tests marked `gpu`, or skips them where it is not whole and says why."""
+    if not _on_cuda(config):
         return
-    config.hook.pytest_deselected(items=[item for item in items if not item.get_closest_marker("gpu")])
-    items[:] = [item for item in items if item.get_closest_marker("gpu")]
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in marked])
+    items[:] = marked
     missing = "; ".join(cuda.find().missing)
-    if missing:
-        for item in items:
-            item.add_marker(pytest.mark.skip(reason=missing))
+    for item in marked if missing else ():
+        item.add_marker(pytest.mark.skip(reason=missing))
 
 
 @pytest.fixture

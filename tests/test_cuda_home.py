@@ -74,6 +74,36 @@ def afresh(monkeypatch):
     cuda.find.cache_clear()
 
 
+DRIVER = """
+#include <cstring>
+extern "C" {
+int cuInit(unsigned) { return STATUS; }
+int cuDriverGetVersion(int* version) { *version = 12040; return 0; }
+int cuDeviceGetCount(int* count) { *count = COUNT; return 0; }
+int cuDeviceGet(int* device, int number) { *device = 7 + number; return 0; }
+int cuDeviceGetName(char* name, int, int device) { strcpy(name, device == 7 ? "first" : "second"); return 0; }
+int cuDeviceGetAttribute(int* value, int which, int device) { *value = which == 75 ? device : 6; return 0; }
+}
+"""
+
+
+@pytest.mark.parametrize(("status", "count", "expected"), [
+    (0, 2, "(12, 4) [('first', 76), ('second', 86)] ()"),
+    (0, 0, "(12, 4) [] ('the NVIDIA driver shows no device: look at CUDA_VISIBLE_DEVICES',)"),
+    (100, 0, "(0, 0) [] ('the NVIDIA driver answers error 100 to cuInit: look at nvidia-smi',)"),
+])
+def test_the_driver_is_asked_for_its_devices(tmp_path, status, count, expected):
+    """A stand-in for the driver answers."""
+    (tmp_path / "driver.cc").write_text(DRIVER)
+    subprocess.run(["g++", "-shared", "-fPIC", f"-DSTATUS={status}", f"-DCOUNT={count}", "-o",
+                    tmp_path / "libcuda.so.1", tmp_path / "driver.cc"], check=True)
+    code = ("from utils import cuda\ndriver = cuda.ask_driver()\n"
+            "print(driver.version, [(each.name, each.sm) for each in driver.devices], driver.problems)")
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                           env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)})
+    assert found.stdout.strip() == expected, found.stderr
+
+
 def test_a_script_on_the_path_leads_to_the_toolkit(tmp_path, monkeypatch):
     make_parts(tmp_path / "toolkit", 9)
     nvcc = make_toolkit(tmp_path / "toolkit", "12.8.93")

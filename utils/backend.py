@@ -35,6 +35,7 @@ DEVICE_VARIABLE = "JITTOR_PRANET_DEVICE"  # what "auto" stands for, where it is 
 CACHE_VARIABLE = "JITTOR_PRANET_CACHE"
 THREADS_VARIABLE = "JITTOR_PRANET_COMPILE_THREADS"  # for those who take the risk, as nvcc is slow
 TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"  # 0 keeps cuDNN and cuBLAS, whoever calls them, from TF32
+CUDNN_SHAPES = 10000  # that keep the algorithm found for them; Jittor's 100 are too few for three scales
 
 _jittor: ModuleType | None = None
 _device = ""
@@ -94,6 +95,8 @@ def prepare(device: str = "auto", tf32: bool = False) -> str:
     if processes.COUNT > 1:
         jittor = _import_jittor(settings)
     jittor.flags.use_cuda = int(chosen == "cuda")
+    if chosen == "cuda":
+        jittor.cudnn.set_algorithm_cache_size(CUDNN_SHAPES)
     _jittor, _device = jittor, chosen
     return chosen
 

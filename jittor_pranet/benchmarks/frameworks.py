@@ -17,7 +17,7 @@ from utils.backend import TF32_VARIABLE
 class Jittor:
     """Jittor with our operations, or with the plain formulas that they compute."""
 
-    def __init__(self, device: str, tf32: bool, plain: bool = False):
+    def __init__(self, device: str, tf32: bool = False, plain: bool = False):
         from utils import backend
 
         backend.prepare(device, tf32)
@@ -60,7 +60,7 @@ class Jittor:
 class Torch:
     """PyTorch, eager, or with networks and losses compiled: by Inductor, on CUDA with CUDA graphs."""
 
-    def __init__(self, device: str, tf32: bool, compiled: bool = False):
+    def __init__(self, device: str, tf32: bool = False, compiled: bool = False):
         if not tf32:  # left alone it takes it for convolutions, and not for matrix products
             os.environ[TF32_VARIABLE] = "0"
         import torch
