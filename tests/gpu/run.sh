@@ -19,13 +19,15 @@ OUT=${OUT:-.gpu/out} WHEELS=${WHEELS:-.gpu/wheels} DATA=${DATA:-.gpu/data}
 export JITTOR_PRANET_CACHE=${JITTOR_PRANET_CACHE:-$PWD/.gpu/cache} PYTHONUNBUFFERED=1 PYTHONPATH=$PWD
 mkdir -p "$OUT"
 
-# An environment of our own that sees all packages of the machine's, and ours before them.
+# An environment of our own that sees all packages of the machine's, and ours before them. It sees them last, or pip
+# would take those for ours.
 python=.gpu/environment/bin/python
-if [ ! -x "$python" ]; then
-    python3 -m venv --without-pip .gpu/environment
+if [ ! -e .gpu/environment/whole ]; then
+    python3 -m venv --clear --without-pip .gpu/environment
+    python3 -m pip --python "$python" install --quiet --no-index --no-deps "$WHEELS"/*.whl
     packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$packages/machine.pth"
-    python3 -m pip --python "$python" install --quiet --no-index --no-deps "$WHEELS"/*.whl
+    touch .gpu/environment/whole
 fi
 
 within() {  # at most SECONDS_EACH, then as Ctrl-C does; to be stopped is no failure
