@@ -42,7 +42,7 @@ def _show_cuda(found: cuda.Cuda) -> None:
         _line("nvcc", f"{found.toolkit.name} at {found.toolkit.nvcc}")
     for name, part in found.parts.items():
         _line(name, f"{part.version} at {part.lib or part.include}".strip())
-    if not found.missing:
+    if found.parts and not found.absent:
         for shim in cuda_home.plan(found).shims:
             _line("shim", shim)
     _line("CUDA", "; ".join(found.missing) or "all that Jittor needs is here")

@@ -112,6 +112,11 @@ class Cuda:
     def devices(self) -> int:
         return len(self.driver.devices)
 
+    @property
+    def absent(self) -> list[Part]:
+        """The parts that the compiler's version needs and that were not found."""
+        return [part for part in PARTS if part.since <= self.version[0] and part.name not in self.parts]
+
 
 @lru_cache(maxsize=1)
 def find() -> Cuda:
@@ -146,7 +151,7 @@ def _examine(nvcc: Path, driver: Driver) -> Cuda:
         missing.append(f"{nvcc} is CUDA {toolkit.name}, the driver runs up to {_dotted(driver.version)}; "
                        f"update the driver, or name a toolkit of CUDA {driver.version[0]} in CUDA_HOME")
     parts = {part.name: found for part in PARTS if (found := _find_part(part, toolkit))}
-    absent = [part for part in PARTS if part.since <= toolkit.version[0] and part.name not in parts]
+    absent = Cuda(driver, toolkit, parts).absent
     if absent:
         names = " ".join(part.name for part in absent)
         missing.append(f"CUDA {toolkit.name} at {toolkit.root} has no {names}; "
