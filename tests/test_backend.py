@@ -143,3 +143,11 @@ def test_smoke_tells_wrong_numbers(monkeypatch):
     product = ops.linear
     monkeypatch.setattr(ops, "linear", lambda *inputs: product(*inputs) * 1.0001)  # as far off as TF32 is
     assert [result.name for result in smoke.check_operations() if not result.good] == ["matrix product"]
+
+
+def test_doctor_takes_the_toolkit_that_is_named(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "jittor_pranet", "doctor", "--cuda_home", "toolkit"],
+                          cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "nvcc_path": "/elsewhere/nvcc"})
+    assert done.returncode == 0, done.stderr
+    assert f"CUDA_HOME={tmp_path}/toolkit: no compiler {tmp_path}/toolkit/bin/nvcc" in done.stdout
