@@ -4,6 +4,7 @@
 #
 # usage: tests/gpu/run.sh smoke                      doctor, and a few operations checked
 #        tests/gpu/run.sh tests                      the tests marked gpu
+#        tests/gpu/run.sh sanitize                   our kernels under compute-sanitizer's memcheck and racecheck
 #        tests/gpu/run.sh benchmark                  networks, training steps and operations against PyTorch
 #        tests/gpu/run.sh memory                     500 training steps at three scales: the GPU's memory
 #        tests/gpu/run.sh train NETWORK SEED         ours; again to go on where it stopped
@@ -14,7 +15,7 @@
 # (.gpu/data); SECONDS_EACH, after which training stops to be resumed (520); EPOCHS (the published ones).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-what=${1:?"name what to run: smoke, tests, benchmark, memory, train, twin or results"}
+what=${1:?"name what to run: smoke, tests, sanitize, benchmark, memory, train, twin or results"}
 OUT=${OUT:-.gpu/out} WHEELS=${WHEELS:-.gpu/wheels} DATA=${DATA:-.gpu/data}
 export JITTOR_PRANET_CACHE=${JITTOR_PRANET_CACHE:-$PWD/.gpu/cache} PYTHONUNBUFFERED=1 PYTHONPATH=$PWD
 mkdir -p "$OUT"
@@ -46,9 +47,18 @@ case $what in
 smoke) "$python" -m jittor_pranet doctor --smoke --device cuda 2>&1 | tee "$OUT/doctor.txt" ;;
 tests) within "$python" -m pytest -q -m gpu -p no:cacheprovider --durations=20 2>&1 | tee "$OUT/tests.txt" ;;
 benchmark)
-    for task in ops infer train; do
-        "$python" -m jittor_pranet benchmark --what $task --device cuda --against torch torch.compile \
-            --model_type PraNet-V2 PVT-PraNet-V2 --json "$OUT/$task.json" 2>&1 | tee "$OUT/$task.txt"
+    for task in "ops --against plain torch" "infer --bs 1 16 --against torch torch.compile" \
+            "train --bs 16 --against torch torch.compile"; do
+        name=${task%% *}
+        # shellcheck disable=SC2086  # a task is several words
+        "$python" -m jittor_pranet benchmark --what $task --device cuda --model_type PraNet-V2 PVT-PraNet-V2 \
+            --json "$OUT/$name.json" 2>&1 | tee "$OUT/$name.txt"
+    done ;;
+sanitize)
+    for tool in memcheck racecheck; do
+        within compute-sanitizer --tool $tool --target-processes all --error-exitcode 3 \
+            "$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_ops.py -k "not plain" 2>&1 |
+            tee "$OUT/$tool.txt"
     done ;;
 memory)
     nvidia-smi --query-gpu=timestamp,memory.used --format=csv,nounits --loop=5 >"$OUT/memory.csv" &
@@ -81,5 +91,5 @@ results)
     "$python" -m jittor_pranet evaluate "${roots[@]}" --gt_root "$DATA/TestDataset" --result_path .gpu/evaluation |
         tee "$OUT/results.txt"
     cp .gpu/evaluation/summary.json "$OUT/results.json" ;;
-*) echo "error: $what is none of smoke, tests, benchmark, memory, train, twin, results" >&2; exit 2 ;;
+*) echo "error: $what is none of smoke, tests, sanitize, benchmark, memory, train, twin, results" >&2; exit 2 ;;
 esac
