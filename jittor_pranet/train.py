@@ -273,7 +273,7 @@ class Trainer:
         new_size = self.position.step - self.first_step < len(SCALES)
         with backend.compiling(f"step {self.position.step + 1}") if new_size else nullcontext(), \
                 processes.sharing(share):
-            images, masks = (resize_bilinear(jt.array(batch), (size, size), align_corners=True)
+            images, masks = (resize_bilinear(jt.array(batch), (size, size), align_corners=True).stop_grad()
                              for batch in (images, masks))
             losses = [loss * share.fraction for loss in self.model.losses(self.model(images), masks)]
             self.optimizer.step(sum(losses), lr)

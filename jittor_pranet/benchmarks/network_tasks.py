@@ -116,7 +116,7 @@ class TrainingStep(_NetworkTask):
         optimizer = Adam(trainable_parameters(model), CLIP)
 
         def work():
-            images, masks = map(jt.array, batch)
+            images, masks = (jt.array(each).stop_grad() for each in batch)
             loss = sum(model.losses(model(images), masks))
             optimizer.step(loss, LR)
             jt.sync_all()
