@@ -123,6 +123,8 @@ def conv2d(x, weight, bias, geometry: Geometry, channels_last: bool = False, rel
 def _plain(x, weight, bias, geometry: Geometry, channels_last: bool):
     if channels_last:
         x = x.transpose(0, 3, 1, 2)
+    if bias is not None:
+        bias.sync()  # Jittor cannot compile the sum of a map and an array of one element yet to be read
     y = jt.nn.conv2d(x, weight, bias, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
     return y.transpose(0, 2, 3, 1) if channels_last else y
 
