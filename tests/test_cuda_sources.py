@@ -5,6 +5,8 @@ What they compute is tested on the CPU by the same source, in test_ops; this is 
 
 from __future__ import annotations
 
+import importlib
+import re
 import shutil
 import subprocess
 from unittest import mock
@@ -98,3 +100,14 @@ def test_a_kernel_file_stands_alone(path, tmp_path):
                "-fsyntax-only", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("module", "file", "names"), [
+    ("kernel", "parallel.cuh", ["ROWS"]), ("adam", "pointwise.cuh", ["TENSORS"]),
+    ("structure_loss", "structure_loss.cuh", ["SHARE", "SUMS", "SLOPES"])])
+def test_room_is_made_for_what_a_kernel_writes(module, file, names):
+    """Sizes of buffers are known to Python and to the kernels; if they differed, one would write beyond."""
+    python, text = importlib.import_module(f"lib.ops.{module}"), (kernel.FOLDER / file).read_text()
+    for name in names:
+        found, = re.findall(rf"constexpr \w+ {name} = (\d+);", text)
+        assert int(found) == getattr(python, name), name

@@ -7,7 +7,7 @@ from utils.backend import jt
 
 BETAS = (0.9, 0.999)
 EPS = 1e-8
-TENSORS = 16  # TENSORS of pointwise.cuh
+TENSORS = 16  # that one launch steps, as in pointwise.cuh
 
 
 def adam_step(values: list, gradients: list, means: list, squares: list, clip: float, rate: float,

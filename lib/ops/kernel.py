@@ -48,9 +48,12 @@ def run(file: str, call: str, inputs: list, outputs: list[tuple],
                        data={name: float(value) for name, value in (data or {}).items()})
 
 
+ROWS = 128  # in a partial sum, as in parallel.cuh
+
+
 def partial_count(rows: int) -> int:
     """How many partial sums `column_sums` of parallel.cuh needs room for."""
-    return -(-rows // 128)
+    return -(-rows // ROWS)
 
 
 def column_sums(x):

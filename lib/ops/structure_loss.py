@@ -65,7 +65,7 @@ _MAPS = """
     const Maps maps{in0_p, has_bg ? in1_p : nullptr, in2_p, in3_p, (long)data["planes"], (long)data["size"],
                     (float)data["weighted_bce"], (float)data["background_share"]};
 """
-PART, SUMS, SLOPES = 4096, 6, 4  # SHARE, SUMS and SLOPES of structure_loss.cuh
+SHARE, SUMS, SLOPES = 4096, 6, 4  # as in structure_loss.cuh
 
 
 class _StructureLoss(jt.Function):
@@ -78,7 +78,7 @@ class _StructureLoss(jt.Function):
         self.data = {**self.options, "planes": planes, "size": size}
         call = _MAPS + "structure_loss(maps, out0_p, out1_p, out2_p, out3_p);"
         outputs = [((1,), "float32"), ((planes, SLOPES), "float64"), ((planes,), "float64"),
-                   ((planes, -(-size // PART), SUMS), "float64")]
+                   ((planes, -(-size // SHARE), SUMS), "float64")]
         loss, slopes, *_ = kernel.run("structure_loss.cuh", call, [fg, bg, mask, weight], outputs, self.data)
         self.saved = fg, bg, mask, weight, slopes
         return loss

@@ -5,17 +5,23 @@
 namespace {
 namespace pranet {
 
-struct Gain {  // one item for each image; maps are (N,classes,plane)
+template <class Rule>
+struct EachPixel {  // one item for each image; maps are (N,classes,plane)
     static constexpr int lanes = THREADS;
+    Rule rule;
+
+    template <class Lanes>
+    PRANET_DEVICE void operator()(long image, Lanes lane) const {
+        for (long i = lane.first(); i < rule.plane; i += lane.step())
+            rule.pixel(image * rule.classes * rule.plane + i);
+    }
+};
+
+struct Gain {
     const float *fg, *guide_fg, *guide_bg;
     float *result, *gamma;
     long classes, plane;
     bool softmax;
-
-    template <class Lanes>
-    PRANET_DEVICE void operator()(long image, Lanes lane) const {
-        for (long i = lane.first(); i < plane; i += lane.step()) pixel(image * classes * plane + i);
-    }
 
     // `first` is the pixel of the first class.
     PRANET_DEVICE void pixel(long first) const {
@@ -33,17 +39,11 @@ struct Gain {  // one item for each image; maps are (N,classes,plane)
     }
 };
 
-struct GainGradients {  // one item for each image; `grad_difference` is that of guide_fg - guide_bg
-    static constexpr int lanes = THREADS;
+struct GainGradients {  // `grad_difference` is that of guide_fg - guide_bg
     const float *fg, *gamma, *grad;
     float *grad_fg, *grad_difference;
     long classes, plane;
     bool softmax;
-
-    template <class Lanes>
-    PRANET_DEVICE void operator()(long image, Lanes lane) const {
-        for (long i = lane.first(); i < plane; i += lane.step()) pixel(image * classes * plane + i);
-    }
 
     // `first` is the pixel of the first class.
     PRANET_DEVICE void pixel(long first) const {
@@ -59,12 +59,14 @@ struct GainGradients {  // one item for each image; `grad_difference` is that of
 
 inline void dsra_gain(const float* fg, const float* guide_fg, const float* guide_bg, float* result, float* gamma,
                       long batch, long classes, long plane, bool softmax) {
-    items(batch, Gain{fg, guide_fg, guide_bg, result, gamma, classes, plane, softmax});
+    const Gain rule{fg, guide_fg, guide_bg, result, gamma, classes, plane, softmax};
+    items(batch, EachPixel<Gain>{rule});
 }
 
 inline void dsra_gain_gradients(const float* fg, const float* gamma, const float* grad, float* grad_fg,
                                 float* grad_difference, long batch, long classes, long plane, bool softmax) {
-    items(batch, GainGradients{fg, gamma, grad, grad_fg, grad_difference, classes, plane, softmax});
+    const GainGradients rule{fg, gamma, grad, grad_fg, grad_difference, classes, plane, softmax};
+    items(batch, EachPixel<GainGradients>{rule});
 }
 
 }  // namespace pranet
