@@ -190,6 +190,32 @@ def read_levels(path: str | os.PathLike) -> np.ndarray:
     return red.copy()
 
 
+def read_pixels(path: str | os.PathLike) -> np.ndarray:
+    """A picture as it is: grey (H, W) uint8, or of its 16 or 32 bits; everything else RGB (H, W, 3) uint8.
+
+    Raises:
+        UserError: it cannot be decoded, has floats per pixel, several frames, or more than `MOST_PIXELS`.
+    """
+    with _opened(path) as file:
+        if file.mode.startswith("I"):
+            return np.asarray(_upright(file))
+        grey = file.mode in ("1", "L", "LA")
+    return np.asarray(_read(path, "L" if grey else "RGB"))
+
+
+def read_indices(path: str | os.PathLike) -> np.ndarray:
+    """The class indices of a label map, whole numbers (H, W): grey levels, or the numbers of palette colours.
+
+    Raises:
+        UserError: as `read_pixels`, or it is of colours that are no palette's.
+    """
+    with _opened(path) as file:
+        if file.mode not in ("1", "L", "P") and not file.mode.startswith("I"):
+            raise UserError(f"{path}: has pixels of mode {file.mode}, expected class indices in a grey or "
+                            "palette PNG; convert its colours to indices first")
+        return np.asarray(_upright(file)).astype(np.int32)
+
+
 def write_map(path: str | os.PathLike, values: np.ndarray) -> None:
     """Writes a uint8 (H, W) or (H, W, 3) array as PNG; the file is whole or absent."""
     level = 6 if values.ndim == 2 else 1  # photographs take a multiple of the time to get a little smaller

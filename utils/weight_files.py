@@ -20,8 +20,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from utils import npy
 from utils.errors import UserError
-from utils.unpickle import Storage, dense, safe_load
+from utils.unpickle import Storage, safe_load
 
 MOST_BYTES = 1 << 30  # unpacked; the largest network here has 0.13 GB, with its optimiser's state 0.4
 ZIP_START = b"PK"
@@ -114,42 +115,20 @@ def _zip_content(archive: zipfile.ZipFile) -> object:
     if unpacked > MOST_BYTES:
         raise ValueError(f"unpacks to {unpacked} bytes, at most {MOST_BYTES} are expected")
     if members and all(name.endswith(".npy") for name in members):
-        return {name[: -len(".npy")]: _npy_array(_member(archive, name)) for name in members}
+        return {name[: -len(".npy")]: npy.array(npy.member(archive, name)) for name in members}
     pickles = [name for name in members if name.split("/")[1:] == ["data.pkl"]]
     if len(pickles) != 1:
         raise ValueError("is an archive, but neither PyTorch's nor NumPy's")
     return _torch_zip_content(archive, pickles[0][: -len("data.pkl")])
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member's content, checked against its checksum; never more than the size it declares."""
-    member = archive.getinfo(name)
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"has {name!r} compressed in a way that neither PyTorch nor NumPy uses")
-    with archive.open(member) as file:
-        content = file.read(member.file_size)  # without a size it would unpack first and then cut
-    if len(content) != member.file_size:
-        raise ValueError(f"breaks off in {name!r}")
-    return content
-
-
-def _npy_array(content: bytes) -> np.ndarray:
-    stream = io.BytesIO(content)
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    else:
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-    return dense(stream.read(), dtype, shape, fortran)
-
-
 def _torch_zip_content(archive: zipfile.ZipFile, root: str) -> object:
-    if f"{root}byteorder" in archive.namelist() and _member(archive, f"{root}byteorder") != b"little":
+    if f"{root}byteorder" in archive.namelist() and npy.member(archive, f"{root}byteorder") != b"little":
         raise ValueError("holds big-endian numbers, little-endian ones are expected")
     storages: dict[str, Storage] = {}
-    content = safe_load(io.BytesIO(_member(archive, f"{root}data.pkl")), storages)
+    content = safe_load(io.BytesIO(npy.member(archive, f"{root}data.pkl")), storages)
     for key, storage in storages.items():
-        storage.fill(_member(archive, f"{root}data/{key}"))
+        storage.fill(npy.member(archive, f"{root}data/{key}"))
     return content
 
 

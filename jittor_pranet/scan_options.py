@@ -1,0 +1,41 @@
+"""The flags of all programs that read scans with label maps of several classes."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from jittor_pranet.options import whole
+from utils.errors import UserError
+from utils.scans import LABEL_MAPS, MOST_CLASSES, Reading
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--num_class", type=whole(2), default=None, metavar="N",
+                        help="classes of the label maps, the background included: Synapse 9, ACDC 4")
+    parser.add_argument("--slice_axis", type=int, choices=(0, 1, 2), default=None,
+                        help="axis of volumes that slices are cut along; left out, the last of a NIfTI, that "
+                             "is axial, and the first of other files")
+    parser.add_argument("--clip", type=float, nargs=2, default=None, metavar=("LOW", "HIGH"),
+                        help="grey levels that become 0 and 1, for images that are not scaled yet: -125 275 "
+                             "for abdominal CT")
+    parser.add_argument("--label_map", choices=sorted(LABEL_MAPS), default=None,
+                        help="synapse takes the raw labels of 13 organs to the 8 that are measured")
+
+
+def reading_of(args: argparse.Namespace) -> Reading:
+    """How the flags of `add_reading_arguments` say that scans are read.
+
+    Raises:
+        UserError: the number of classes is missing or too large, or the clip is no range.
+    """
+    if args.num_class is None:
+        raise UserError("--num_class is missing: the number of classes of the label maps, the background "
+                        "included (Synapse 9, ACDC 4)")
+    if args.num_class > MOST_CLASSES:
+        raise UserError(f"--num_class {args.num_class}: label maps have at most {MOST_CLASSES} classes")
+    if args.clip is not None:
+        low, high = args.clip
+        if not (math.isfinite(high - low) and low < high):
+            raise UserError(f"--clip {low:g} {high:g}: expected two finite grey levels, the lower one first")
+    return Reading(args.num_class, args.slice_axis, args.clip and tuple(args.clip), args.label_map)
