@@ -39,12 +39,13 @@ class BatchNorm2d(nn.Module):
         self._update(self.running_var, variance * (count / (count - 1)))
         return y
 
-    def folded(self, weight):
-        """(weight, bias) of the convolution that does what one of ``weight`` and this layer do in testing."""
+    def folded(self, conv: Conv2d):
+        """(weight, bias) of the convolution that does what ``conv`` and this layer do in testing."""
         if self._folded is not None:
             return self._folded
         scale, shift = self._affine()
-        pair = weight * scale.reshape(-1, 1, 1, 1), shift
+        pair = (conv.filter * scale.reshape(-1, 1, 1, 1),
+                shift if conv.bias is None else shift + conv.bias * scale)
         if self._keep_folded:
             self._folded = tuple(each.stop_grad() for each in pair)
         return pair
@@ -79,15 +80,20 @@ class Conv2d(nn.Conv2d):
     def geometry(self) -> ops.Geometry:
         return ops.Geometry(self.stride, self.padding, self.dilation, self.groups)
 
+    @property
+    def filter(self):
+        """The weight as it acts on the input."""
+        return self.weight
+
     def execute(self, x, channels_last: bool = False):
-        return ops.conv2d(x, self.weight, self.bias, self.geometry, channels_last)
+        return ops.conv2d(x, self.filter, self.bias, self.geometry, channels_last)
 
 
 def conv_bn(conv: Conv2d, norm: BatchNorm2d, x, residual=None, relu: bool = False):
-    """A convolution without bias, batch normalisation, the residual added, a ReLU if asked for."""
+    """A convolution, batch normalisation, the residual added, a ReLU if asked for."""
     if norm.is_training():
         return norm(conv(x), residual, relu)
-    weight, bias = norm.folded(conv.weight)
+    weight, bias = norm.folded(conv)
     if residual is None:
         return ops.conv2d(x, weight, bias, conv.geometry, relu=relu)
     y = ops.conv2d(x, weight, bias, conv.geometry)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from utils.errors import UserError
 
+GAINS = ("softmax", "sigmoid", "difference")  # of DSRA: see `lib.ops.dsra_gain`
 SIZE_DIVISOR = 32  # the encoders halve height and width five times
 
 
@@ -19,12 +20,18 @@ class Network:
     epochs: int
     batch_size: int
 
+    @property
+    def has_dsra(self) -> bool:
+        return self.decoder.endswith("DSRA")
+
 
 NETWORKS = {
     "PraNet-V1": Network("Res2Net50-v1b", "RA", "resnet", epochs=20, batch_size=16),
     "PVT-PraNet-V1": Network("PVTv2-B2", "RA", "backbone", epochs=20, batch_size=16),
     "PraNet-V2": Network("Res2Net50-v1b", "DSRA", "backbone", epochs=30, batch_size=8),
     "PVT-PraNet-V2": Network("PVTv2-B2", "DSRA", "backbone", epochs=30, batch_size=8),
+    "EMCAD-B2": Network("PVTv2-B2", "EMCAD", "backbone", epochs=300, batch_size=6),
+    "EMCAD-B2-DSRA": Network("PVTv2-B2", "EMCAD-DSRA", "backbone", epochs=300, batch_size=6),
 }
 
 

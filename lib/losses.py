@@ -1,14 +1,21 @@
-"""Deep supervision: the loss of one map in PraNet-V1 and of one pair of maps in PraNet-V2.
+"""Deep supervision: the loss of one map in PraNet-V1 and of one pair of maps in PraNet-V2; that of all maps
+where there are several classes.
 
-Maps are logits (N,num_class,H,W), masks are in [0,1] and of the same shape; both may be soft. Every loss is
-the mean over images and classes. ``weight`` is `lib.ops.boundary_weight` of the mask.
+Maps are logits (N,num_class,H,W). Masks are in [0,1] and of the same shape, and may be soft; their losses are
+the mean over images and classes, and ``weight`` is `lib.ops.boundary_weight` of the mask.
 """
 
 from __future__ import annotations
 
 from lib import ops
+from utils import processes
+from utils.errors import UserError
 
 BACKGROUND_SHARE = 0.8  # weight of the background map in PraNet-V2
+
+CLASS_TERMS = ("ce", "dice", "background")  # of several classes, the last one with background maps only
+CLASS_SHARES = {"single": (0.3, 0.7), "dual": (0.5, 0.7, 0.3)}
+DICE_SMOOTH = 1e-5
 
 
 def dual_supervision(fg, bg, mask, weight):
@@ -23,3 +30,44 @@ def single_supervision(logits, mask, weight, weighted_bce: bool = False):
     act. ``weighted_bce`` makes it what the paper says.
     """
     return ops.structure_loss(logits, None, mask, weight, weighted_bce=weighted_bce)
+
+
+def mutation_supervision(fgs: list, bgs: list, labels) -> list:
+    """The loss of several classes as PraNet-V2 trains EMCAD: the terms `CLASS_TERMS`, to be summed.
+
+    Each is the sum, over every choice of at least one of the maps, of its share of a loss of the chosen maps'
+    sum: cross entropy and Dice of the foregrounds, BCE of the backgrounds on what is not the class. Dice is
+    that of the batch, with squares in the denominator, and the mean over all classes, the background among
+    them. Where other processes have a part of the batch it is that of all parts.
+
+    Args:
+        fgs: maps; bgs: as many background maps, or none.
+        labels: int32 (N,H,W), 0 for the background to num_class - 1.
+
+    Raises:
+        UserError: the maps have one class.
+    """
+    batch, classes, height, width = fgs[0].shape
+    if classes < 2:
+        raise UserError("the loss of several classes needs a network of 2 or more, the background among them; "
+                        "build it with num_class, or train it on masks")
+    sums = ops.class_sums(fgs, bgs, labels)
+    pixels = batch * height * width
+    entropy, background = sums[:, 0].sum() / pixels, sums[:, 1].sum() / (pixels * classes)
+    regions = _over_whole_batch(sums[:, 2:], batch)
+    inter, both = regions[:, :classes], regions[:, classes:]
+    dice = (1.0 - (2.0 * inter + DICE_SMOOTH) / (both + DICE_SMOOTH)).sum() / classes
+    shares = CLASS_SHARES["dual" if bgs else "single"]
+    return [(share * term).float32() for share, term in zip(shares, (entropy, dice, background))]
+
+
+def _over_whole_batch(sums, images: int):
+    """Sums over this process's images to those over the batch.
+
+    A loss is multiplied by the process's share of the batch, as for a mean, before gradients are added up over
+    processes; one of sums over the batch is not to be, hence the division.
+    """
+    share = processes.current_share(images)
+    if not share.split:
+        return sums
+    return processes.batch_sum(sums.detach()) + (sums - sums.detach()) / share.fraction

@@ -1,7 +1,7 @@
-"""Reverse attention (PraNet-V1) and dual-supervised reverse attention (PraNet-V2), one stage each.
+"""Reverse attention (PraNet-V1) and dual-supervised reverse attention (DSRA, PraNet-V2), one stage each.
 
 The stages stand by themselves: they take a feature and the maps of the deeper stage, and can be put into
-any decoder.
+any decoder; docs/dsra.md shows how.
 """
 
 from __future__ import annotations
@@ -35,34 +35,49 @@ class ReverseAttention(_Stage):
     The feature is weighted by what the deeper map has not found, and the stage's map corrects the deeper one.
     """
 
-    def __init__(self, inputs: int, channels: int, convs: int, kernel_size: int, head_kernel_size: int):
+    def __init__(self, inputs: int, channels: int, convs: int, kernel_size: int, head_kernel_size: int,
+                 num_class: int = 1):
         super().__init__(inputs, channels, convs, kernel_size)
         self._head = f"conv{convs + 1}"
-        setattr(self, self._head, ConvBN(channels, 1, head_kernel_size, padding=head_kernel_size // 2))
+        setattr(self, self._head, ConvBN(channels, num_class, head_kernel_size,
+                                         padding=head_kernel_size // 2))
 
     def execute(self, feature, guide):
-        """(N,inputs,h,w) and the deeper map (N,1,h',w') to this stage's map (N,1,h,w)."""
+        """(N,inputs,h,w) and the deeper map (N,num_class,h',w') to this stage's map (N,num_class,h,w)."""
         guide = ops.resize_bilinear(guide, feature.shape[2:])
         x = self.refine(ops.reverse_attention(guide, feature))
         return getattr(self, self._head)(x, residual=guide)
 
 
-class DualSupervisedReverseAttention(_Stage):
-    """One stage of PraNet-V2: foreground and background maps of its own.
+class DualSupervisedReverseAttention(nn.Module):
+    """DSRA (PraNet-V2): foreground and background maps of a feature.
 
     The former is raised by what the deeper stage found, see `lib.ops.dsra_gain`.
     """
 
-    def __init__(self, inputs: int, channels: int, convs: int, kernel_size: int, head_kernel_size: int,
-                 num_class: int, use_softmax: bool = True):
-        super().__init__(inputs, channels, convs, kernel_size)
-        self.use_softmax = use_softmax
-        self._heads = tuple(f"conv{convs + 1}_{side}" for side in ("fg", "bg"))
-        for name in self._heads:
-            setattr(self, name, ConvBN(channels, num_class, head_kernel_size, padding=head_kernel_size // 2))
+    def __init__(self, channels: int, num_class: int, kernel_size: int = 3, gain: str = "softmax"):
+        self.gain = gain
+        self.fg, self.bg = (ConvBN(channels, num_class, kernel_size, padding=kernel_size // 2)
+                            for _ in range(2))
 
-    def execute(self, feature, guide_fg, guide_bg):
-        """(N,inputs,h,w) and the deeper (N,num_class,h',w') maps to this stage's (fg, bg)."""
-        x = self.refine(feature)
-        fg, bg = (getattr(self, name)(x) for name in self._heads)
-        return ops.dsra_gain(fg, guide_fg, guide_bg, self.use_softmax), bg
+    def execute(self, x, deeper=None):
+        """(N,channels,h,w) to this stage's maps (fg, bg), each (N,num_class,h,w).
+
+        ``deeper`` are those of the deeper stage, of any height and width; the deepest stage has none.
+        """
+        fg, bg = self.fg(x), self.bg(x)
+        return (ops.dsra_gain(fg, *deeper, self.gain), bg) if deeper else (fg, bg)
+
+
+class DualSupervisedStage(_Stage):
+    """One stage of PraNet-V2: a refined feature, and DSRA."""
+
+    def __init__(self, inputs: int, channels: int, convs: int, kernel_size: int, head_kernel_size: int,
+                 num_class: int, gain: str):
+        super().__init__(inputs, channels, convs, kernel_size)
+        self._heads = f"conv{convs + 1}"
+        setattr(self, self._heads, DualSupervisedReverseAttention(channels, num_class, head_kernel_size, gain))
+
+    def execute(self, feature, deeper):
+        """(N,inputs,h,w) and the deeper (fg, bg), each (N,num_class,h',w'), to this stage's."""
+        return getattr(self, self._heads)(self.refine(feature), deeper)

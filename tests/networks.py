@@ -24,13 +24,13 @@ def arrays(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def drawn_network(name: str, num_class: int = 1, seed: int = 0, use_softmax: bool = True):
+def drawn_network(name: str, num_class: int = 1, seed: int = 0, gain: str = "softmax"):
     """A network whose every parameter and statistic is drawn from its published name; without DropPath."""
     from lib import build_model
     from lib.pvt_v2 import DropPath
     from utils.checkpoint import load_weights
 
-    model = build_model(name, num_class, use_softmax)
+    model = build_model(name, num_class, gain)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     load_weights(model, {name: drawn.weights(name, shape, seed) for name, shape in shapes.items()})
     for module in model.modules():
@@ -39,13 +39,13 @@ def drawn_network(name: str, num_class: int = 1, seed: int = 0, use_softmax: boo
     return model
 
 
-def drawn_twin(name: str, num_class: int = 1, seed: int = 0, use_softmax: bool = True):
+def drawn_twin(name: str, num_class: int = 1, seed: int = 0, gain: str = "softmax"):
     """The same network in PyTorch, in float64 unless changed, with the same weights; without DropPath."""
     import torch
 
     from tests.reference_torch import build_torch_model
 
-    twin = build_torch_model(name, num_class, use_softmax).double()
+    twin = build_torch_model(name, num_class, gain).double()
     twin.load_state_dict({name: torch.from_numpy(drawn.weights(name, tuple(value.shape), seed))
                           for name, value in twin.state_dict().items() if value.is_floating_point()})
     for module in twin.modules():
@@ -93,15 +93,15 @@ def _corner_weights(size: int, to: int) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(size)))
 
 
-def forward_errors(case: dict, index: int) -> list[tuple[float, float]]:
-    """(our relative error, PyTorch's float32 one) of each map of a case of forward.json."""
+def forward_errors(case: dict, index: int, file: str = "forward") -> list[tuple[float, float]]:
+    """(our relative error, PyTorch's float32 one) of each map of a case of forward.json, or of its like."""
     model = drawn_network(case["model"], case.get("num_class", 1), case["seed"])
     model.eval()
     with jt.no_grad():
         maps = model(jt.array(drawn.images(case["batch"], case["size"], case["seed"], case["channels"])))
     errors = []
     for number, (found, floor) in enumerate(zip(maps, case["float32_relative_error"])):
-        expected = arrays("forward")[f"case{index}_map{number}"]
+        expected = arrays(file)[f"case{index}_map{number}"]
         found = found.numpy()[..., ::case["stride"], ::case["stride"]]
         errors.append((relative_error(found, expected), floor))
     return errors

@@ -14,11 +14,12 @@ from unittest import mock
 import pytest
 
 from lib import ops
+from lib.catalog import GAINS
 from lib.ops import kernel
 from utils.backend import jt
 
 ARCHITECTURES = ("80", "90")
-TYPES = {"float32": "float", "float64": "double", "uint8": "std::uint8_t"}
+TYPES = {"float32": "float", "float64": "double", "uint8": "std::uint8_t", "int32": "int"}
 
 # What Jittor declares around a call: an array's sizes, and the numbers by name.
 _SURROUNDINGS = """
@@ -43,7 +44,11 @@ def every_call() -> set[tuple]:
         weight, bias = jt.rand(4), jt.rand(4)
         differentiate(ops.resize_bilinear(x, (9, 5)), x)
         differentiate(ops.reverse_attention(one, x), one, x)
-        differentiate(ops.dsra_gain(x, y, y * 2), x, y)
+        for gain in GAINS:
+            differentiate(ops.dsra_gain(x, y, y * 2, gain), x, y)
+        labels = jt.zeros((2, 6, 6), "int32")
+        for fgs, bgs in (([x], []), ([x, x * 2], [y, y * 2])):
+            differentiate(ops.class_sums(fgs, bgs, labels), x)
         for bg in (None, y):
             loss = ops.structure_loss(x, bg, y, ops.boundary_weight(y), 0.8)
             differentiate(loss, x)
@@ -55,6 +60,8 @@ def every_call() -> set[tuple]:
         differentiate(ops.max_pool(x), x)
         differentiate(ops.average_pool(x, 3, 2, 1), x)
         differentiate(ops.add_relu(x, y), x)
+        differentiate(ops.capped_sum([x, y, x], 0.5), x, y)
+        differentiate(ops.upsample_nearest(x), x)
         differentiate(ops.concat([*ops.split(x, 2), y]), x)
         kernel.column_sums(rows)
         moments = [[jt.rand(3, 4), jt.rand(2)] for _ in range(4)]
@@ -104,7 +111,8 @@ def test_a_kernel_file_stands_alone(path, tmp_path):
 
 @pytest.mark.parametrize(("module", "file", "names"), [
     ("kernel", "parallel.cuh", ["ROWS"]), ("adam", "pointwise.cuh", ["TENSORS"]),
-    ("structure_loss", "structure_loss.cuh", ["SHARE", "SUMS", "SLOPES"])])
+    ("structure_loss", "structure_loss.cuh", ["SHARE", "SUMS", "SLOPES"]),
+    ("class_sums", "class_sums.cuh", ["PATCH", "SINGLE_SUMS"])])
 def test_room_is_made_for_what_a_kernel_writes(module, file, names):
     """Sizes of buffers are known to Python and to the kernels; if they differed, one would write beyond."""
     python, text = importlib.import_module(f"lib.ops.{module}"), (kernel.FOLDER / file).read_text()

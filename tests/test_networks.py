@@ -1,4 +1,4 @@
-"""The four networks against the published figures, and the rules of their interface."""
+"""The six networks against the published figures, and the rules of their interface."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from tests.compare import assert_close, parity_bound
 from tests.networks import drawn_network, figures, forward_errors, relative_error
 from utils.errors import UserError
 
-FORWARD = figures("forward")
+FORWARD = [(file, index, case) for file in ("forward", "multiclass")
+           for index, case in enumerate(figures(file))]
+NAMES = {**figures("state_dict"), **figures("multiclass_state_dict")}
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("index", range(len(FORWARD)),
-                         ids=[f"{case['model']}-{case.get('num_class', 1)}" for case in FORWARD])
-def test_maps_equal_the_published_ones(index):
-    for number, (error, floor) in enumerate(forward_errors(FORWARD[index], index)):
+@pytest.mark.parametrize(("file", "index", "case"), FORWARD,
+                         ids=[f"{case['model']}-{case.get('num_class', 1)}" for *_, case in FORWARD])
+def test_maps_equal_the_published_ones(file, index, case):
+    for number, (error, floor) in enumerate(forward_errors(case, index, file)):
         assert error <= parity_bound(floor, "forward"), f"map {number}: {error:.2e}, PyTorch {floor:.2e}"
 
 
-@pytest.mark.parametrize("name", figures("state_dict"))
+@pytest.mark.parametrize("name", NAMES)
 def test_names_and_shapes_are_the_published_ones(name):
-    published = {key: tuple(shape) for key, shape in figures("state_dict")[name]
+    published = {key: tuple(shape) for key, shape in NAMES[name]
                  if not key.endswith("num_batches_tracked")}
     from lib import build_model
 
-    own = {key: tuple(value.shape) for key, value in build_model(name).state_dict().items()}
+    own = {key: tuple(value.shape) for key, value in build_model(name, 9 if name.startswith("EMCAD") else 1).state_dict().items()}
     assert own == published
 
 
@@ -43,27 +45,13 @@ def test_one_class_gain_is_the_identity():
     np.testing.assert_array_equal(jt.grad(raised.sum(), guide).numpy(), np.zeros((1, 1, 4, 4), np.float32))
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("use_softmax", [True, False])
-def test_three_class_gain(use_softmax):
-    from lib.ops import dsra_gain
-    from utils.backend import jt
-
-    fg, guide_fg, guide_bg = (drawn.images(2, 6, seed, channels=3) for seed in range(3))
-    gamma = guide_fg - guide_bg
-    if use_softmax:
-        gamma = np.exp(gamma) / np.exp(gamma).sum(1, keepdims=True)
-    raised = dsra_gain(jt.array(fg), jt.array(guide_fg), jt.array(guide_bg), use_softmax)
-    assert_close(raised.numpy(), fg + fg * gamma, "float32")
-
-
 def test_guide_of_three_classes_takes_a_gradient():
     from lib.reverse_attention import DualSupervisedReverseAttention
     from utils.backend import jt
 
-    stage = DualSupervisedReverseAttention(16, 8, 3, 3, 3, num_class=3)
+    stage = DualSupervisedReverseAttention(16, num_class=3)
     guide = jt.array(drawn.images(1, 4, channels=3))
-    fg, bg = stage(jt.array(drawn.images(1, 8, channels=16)), guide, -guide)
+    fg, bg = stage(jt.array(drawn.images(1, 8, channels=16)), (guide, -guide))
     assert tuple(fg.shape) == tuple(bg.shape) == (1, 3, 8, 8)
     assert np.abs(jt.grad(fg.sum(), guide).numpy()).max() > 0
 

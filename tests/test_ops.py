@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from lib import losses, ops
+from lib.catalog import GAINS
 from lib.optimizer import Adam
 from tests import drawn
 from tests.compare import assert_close, parity_bound
 from utils.backend import jt
+from utils.errors import UserError
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
@@ -183,21 +185,43 @@ def test_reverse_attention(guide, feature, formulas):
     check(ops.reverse_attention, theirs, 4 * noise("guide", *guide), noise("feature", *feature))
 
 
-@pytest.mark.parametrize("use_softmax", [True, False])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_reverse_attention_of_several_classes(classes, formulas):
+    """The weight is the probability of the first class; also where exp of a logit would overflow."""
+    def theirs(g, f):
+        return functional.interpolate(g, f.shape[2:], mode="bilinear").softmax(1)[:, :1] * f
+
+    guide = 40 * noise("guide", 2, classes, 4, 3)
+    check(ops.reverse_attention, theirs, guide, noise("feature", 2, 3, 8, 6))
+    two = noise("two", 1, 2, 4, 4)
+    two[:, 0] = 0
+    feature = jt.array(noise("feature", 1, 2, 4, 4))
+    one = ops.reverse_attention(jt.array(two[:, 1:]), feature).numpy()
+    assert_close(ops.reverse_attention(jt.array(two), feature).numpy(), one, "float32")
+
+
+def test_gate(formulas):
+    check(ops.gate, lambda logits, x: logits.sigmoid() * x, 4 * noise("logits", 2, 1, 5, 3),
+          noise("x", 2, 7, 5, 3))
+
+
+@pytest.mark.parametrize("gain", GAINS)
 @pytest.mark.parametrize(("guide", "fg"), [((2, 3, 3, 4), (2, 3, 6, 8)), ((1, 9, 1, 1), (1, 9, 1, 1)),
                                            ((2, 1, 3, 3), (2, 1, 6, 7)), ((1, 30, 5, 5), (1, 30, 11, 3))])
-def test_dsra_gain(guide, fg, use_softmax, formulas):
+def test_dsra_gain(guide, fg, gain, formulas):
     def theirs(fg, guide_fg, guide_bg):
         up_fg, up_bg = (functional.interpolate(each, fg.shape[2:], mode="bilinear")
                         for each in (guide_fg, guide_bg))
-        return fg + fg * ((up_fg - up_bg).softmax(1) if use_softmax else up_fg - up_bg)
+        difference = up_fg - up_bg
+        return fg + fg * {"softmax": difference.softmax(1), "sigmoid": difference.sigmoid(),
+                          "difference": difference}[gain]
 
     inputs = noise("fg", *fg), 3 * noise("guide_fg", *guide), 3 * noise("guide_bg", *guide)
-    if use_softmax and fg[1] == 1:  # the guides take no part; jt.grad gives zeros, as PyTorch's softmax does
-        check(lambda *maps: ops.dsra_gain(*maps, use_softmax) + 0 * maps[1].sum() + 0 * maps[2].sum(),
+    if gain == "softmax" and fg[1] == 1:  # the guides take no part; jt.grad gives zeros, as PyTorch's softmax does
+        check(lambda *maps: ops.dsra_gain(*maps, gain) + 0 * maps[1].sum() + 0 * maps[2].sum(),
               theirs, *inputs)
     else:
-        check(lambda *maps: ops.dsra_gain(*maps, use_softmax), theirs, *inputs)
+        check(lambda *maps: ops.dsra_gain(*maps, gain), theirs, *inputs)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 40, 70), (1, 3, 1, 1), (1, 1, 31, 2), (2, 2, 100, 33)])
@@ -305,6 +329,50 @@ def test_concat_and_split(channels, formulas):
           noise("whole", 2, 3 * count, 5, 3))
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_capped_sum(count, formulas):
+    parts = [8 * noise(f"part{index}", 2, 3, 4, 5) for index in range(count)]
+    check(lambda *parts: ops.capped_sum(list(parts), 6.0), lambda *parts: sum(p.clamp(max=6.0) for p in parts),
+          *parts)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 1), (1, 2, 7, 1)])
+def test_upsample_nearest(shape, formulas):
+    check(ops.upsample_nearest, lambda x: functional.interpolate(x, scale_factor=2), noise("x", *shape))
+
+
+def labels_of(shape: tuple[int, ...], classes: int) -> np.ndarray:
+    return drawn.stream("labels").randint(0, classes, (shape[0], *shape[1:])).astype(np.int32)
+
+
+@pytest.mark.parametrize(("maps", "shape"), [(1, (1, 2, 1, 1)), (2, (3, 2, 5, 7)), (4, (2, 4, 41, 29)),
+                                             (3, (1, 9, 6, 6))])
+@pytest.mark.parametrize("dual", [True, False])
+def test_class_losses(maps, shape, dual, formulas):
+    """Over patches and strips that pixels do not fill, and far from 0."""
+    from tests.reference_torch import mutation_losses
+
+    classes = shape[1]
+    labels = labels_of((shape[0], *shape[2:]), classes)
+    inputs = [8 * noise(f"map{index}", *shape) for index in range(maps * (2 if dual else 1))]
+
+    def ours(*given):
+        return jt.concat(losses.mutation_supervision(list(given[:maps]), list(given[maps:]), jt.array(labels)))
+
+    def theirs(*given):
+        return torch.stack(mutation_losses(given[:maps], given[maps:], torch.tensor(labels).long()))
+
+    check(ours, theirs, *inputs)
+
+
+def test_class_losses_need_classes_and_known_labels(formulas):
+    one, two = jt.zeros((1, 1, 2, 2)), jt.zeros((1, 2, 2, 2))
+    with pytest.raises(UserError, match="2 or more"):
+        losses.mutation_supervision([one], [], jt.zeros((1, 2, 2), "int32"))
+    unknown = jt.array(np.array([[[0, 1], [2, 0]]], np.int32))
+    assert np.isnan(losses.mutation_supervision([two], [], unknown)[0].item())
+
+
 def test_add_relu(formulas):
     check(ops.add_relu, lambda x, y: (x + y).relu(), noise("x", 2, 3, 4, 5), noise("y", 2, 3, 4, 5))
 
@@ -327,6 +395,8 @@ def test_of_no_images_there_are_no_maps(name):
 NAN_PASSES = {
     "resize": lambda x: ops.resize_bilinear(x, (9, 9)),
     "reverse attention": lambda x: ops.reverse_attention(x, jt.ones((1, 2, 4, 4))),
+    "capped sum": lambda x: ops.capped_sum([x], 6.0),
+    "classes": lambda x: losses.mutation_supervision([jt.concat([x, x], dim=1)], [], jt.ones((1, 4, 4), "int32"))[1],
     "gain": lambda x: ops.dsra_gain(jt.ones((1, 2, 4, 4)), jt.concat([x, x], dim=1), jt.zeros((1, 2, 4, 4))),
     "weight": ops.boundary_weight,
     "loss": lambda x: losses.dual_supervision(x, x, jt.ones((1, 1, 4, 4)), jt.ones((1, 1, 4, 4))),

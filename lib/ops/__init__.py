@@ -6,16 +6,17 @@ Each is one function, beside the plain formula that it computes: see `choice`.
 from lib.ops.adam import BETAS, adam_step
 from lib.ops.attention import attention
 from lib.ops.choice import plain_formulas, use_plain_formulas
+from lib.ops.class_sums import class_sums
 from lib.ops.conv import Geometry, conv2d
 from lib.ops.linear import linear
 from lib.ops.norm import batch_norm, layer_norm
-from lib.ops.pointwise import add_relu, concat, gelu, split
+from lib.ops.pointwise import add_relu, capped_sum, concat, gelu, split
 from lib.ops.pool import average_pool, max_pool
-from lib.ops.resize import resize_bilinear, scale_bilinear
-from lib.ops.reverse_attention import dsra_gain, reverse_attention
+from lib.ops.resize import resize_bilinear, scale_bilinear, upsample_nearest
+from lib.ops.reverse_attention import dsra_gain, gate, reverse_attention
 from lib.ops.structure_loss import boundary_weight, structure_loss
 
 __all__ = ["BETAS", "Geometry", "adam_step", "add_relu", "attention", "average_pool", "batch_norm",
-           "boundary_weight", "concat", "conv2d", "dsra_gain", "gelu", "layer_norm", "linear", "max_pool",
-           "plain_formulas", "resize_bilinear", "reverse_attention", "scale_bilinear", "split",
-           "structure_loss", "use_plain_formulas"]
+           "boundary_weight", "capped_sum", "class_sums", "concat", "conv2d", "dsra_gain", "gate", "gelu",
+           "layer_norm", "linear", "max_pool", "plain_formulas", "resize_bilinear", "reverse_attention",
+           "scale_bilinear", "split", "structure_loss", "upsample_nearest", "use_plain_formulas"]

@@ -44,6 +44,36 @@ class _AddRelu(jt.Function):
         return grad, grad
 
 
+def capped_sum(parts: list, ceiling: float):
+    """The sum of float32 maps of one shape, at most 8, each cut off at ``ceiling``: of ReLUs, of ReLU6s."""
+    if not choice.fused():
+        capped = [jt.ternary(part > ceiling, ceiling, part) for part in parts]
+        return sum(capped[1:], capped[0])
+    return _CappedSum(ceiling)(*parts)
+
+
+class _CappedSum(jt.Function):
+    def __init__(self, ceiling: float):
+        self.data = {"ceiling": ceiling}
+
+    def execute(self, *parts):
+        self.saved = parts
+        body = f'CappedSum<{len(parts)}>{{{{{_pointers("in", parts)}}}, out0_p, (float)data["ceiling"]}}'
+        return kernel.run("pointwise.cuh", f"elements(out0->num, {body});", list(parts),
+                          [(parts[0].shape, "float32")], self.data)[0]
+
+    def grad(self, grad):
+        count = len(self.saved)
+        body = (f'CappedSumGradients<{count}>{{{{{_pointers("in", self.saved)}}}, in{count}_p, '
+                f'{{{_pointers("out", self.saved)}}}, (float)data["ceiling"]}}')
+        return kernel.run("pointwise.cuh", f"elements(out0->num, {body});", [*self.saved, grad],
+                          [(grad.shape, "float32")] * count, self.data)
+
+
+def _pointers(name: str, parts) -> str:
+    return ", ".join(f"{name}{index}_p" for index in range(len(parts)))
+
+
 def concat(parts: list):
     """Joins float32 (N,C,H,W) maps, at most 8, along the channels."""
     return jt.concat(parts, dim=1) if not choice.fused() else _Concat()(*parts)

@@ -1,4 +1,4 @@
-"""Bilinear resizing."""
+"""Bilinear resizing, and doubling by repetition."""
 
 from __future__ import annotations
 
@@ -44,3 +44,28 @@ class _Resize(jt.Function):
         call = 'resize_adjoint(data["planes"], in0_p, out1_p, out0_p, rows, columns);'
         return kernel.run("resize.cuh", _AXES + call, [grad_y],
                           [(self.shape, "float32"), (gathered, "float32")], self.data)[0]
+
+
+def upsample_nearest(x):
+    """(N,C,H,W) float32 maps to (N,C,2H,2W): each pixel four times."""
+    if not choice.fused():
+        batch, channels, height, width = x.shape
+        spread = x.reshape(batch, channels, height, 1, width, 1).broadcast(
+            [batch, channels, height, 2, width, 2])
+        return spread.reshape(batch, channels, 2 * height, 2 * width)
+    return _UpsampleNearest()(x)
+
+
+class _UpsampleNearest(jt.Function):
+    def execute(self, x):
+        batch, channels, height, width = x.shape
+        return self._rows("Double", x, (batch, channels, 2 * height, 2 * width))
+
+    def grad(self, grad):
+        batch, channels, height, width = grad.shape
+        return self._rows("DoubleGradient", grad, (batch, channels, height // 2, width // 2))
+
+    @staticmethod
+    def _rows(body: str, x, shape: tuple[int, ...]):
+        call = f'const long width = data["width"]; items(out0->num / width, {body}{{in0_p, out0_p, width}});'
+        return kernel.run("resize.cuh", call, [x], [(shape, "float32")], {"width": shape[3]})[0]

@@ -1,4 +1,4 @@
-"""The two ways in which a stage looks at what the deeper one found: reverse attention and DSRA's gain."""
+"""The two ways in which a stage looks at what the deeper one found, reverse attention and DSRA's gain; a gate."""
 
 from __future__ import annotations
 
@@ -8,32 +8,53 @@ from utils.backend import jt
 
 
 def reverse_attention(guide, feature):
-    """(1 - sigmoid(guide)) * feature: what the deeper map has not found (PraNet, MICCAI 2020).
+    """The feature times the probability of background: what the deeper map has not found (PraNet, MICCAI 2020).
 
-    The guide (N,1,h',w') is resized to the feature (N,C,h,w).
+    The guide (N,num_class,h',w') is resized to the feature (N,C,h,w). With one class, the published case, the
+    probability is 1 - sigmoid(guide); with more it is softmax(guide)[0] over the classes, the first of which
+    is the background: an extension, which for two classes (0, z) is the published one for z.
     """
     guide = resize_bilinear(guide, feature.shape[2:])
+    return gate(_background(guide), feature)
+
+
+def _background(guide):
+    """The logit (N,1,h,w) of the background."""
+    if guide.shape[1] == 1:
+        return -guide
+    background, others = guide[:, :1], guide[:, 1:]
+    most = others.max(1, keepdims=True).detach()
+    return background - most - jt.exp(others - most).sum(1, keepdims=True).log()
+
+
+def gate(logits, feature):
+    """sigmoid(logits) * feature, the logits (N,1,h,w) being those of every channel of (N,C,h,w)."""
     if not choice.fused():
-        return (1.0 - jt.sigmoid(guide)) * feature
-    return _ReverseAttention()(guide, feature)
+        return jt.sigmoid(logits) * feature
+    return _Gate()(logits, feature)
 
 
-def dsra_gain(fg, guide_fg, guide_bg, use_softmax: bool = True):
+def dsra_gain(fg, guide_fg, guide_bg, gain: str = "softmax"):
     """Raises a stage's own foreground map by what the deeper stage found: R_f = P_f + P_f * gamma.
 
-    gamma = softmax(up(R_f') - up(R_b')) over the classes (PraNet-V2), or the plain difference.
-    fg is (N,num_class,h,w); the guides are the deeper stage's maps (N,num_class,h',w').
+    fg is (N,num_class,h,w); the guides are the deeper stage's maps (N,num_class,h',w'), resized to it.
+    ``gain`` says what gamma is of their difference up(R_f') - up(R_b'): "softmax" over the classes
+    (PraNet-V2), "sigmoid", which is the softmax of foreground against background in each class, or
+    "difference", the difference itself.
 
     **With one class the softmax is identically 1**: the result is 2 P_f and no gradient reaches the guides.
-    That is the published binary network, whose weights rely on it.
+    That is the published binary network, whose weights rely on it. The sigmoid looks at the guides there too.
     """
-    if use_softmax and fg.shape[1] == 1:
+    if gain == "softmax" and fg.shape[1] == 1:
         return fg + fg
     guide_fg, guide_bg = (resize_bilinear(guide, fg.shape[2:]) for guide in (guide_fg, guide_bg))
     if not choice.fused():
-        difference = guide_fg - guide_bg
-        return fg + fg * (jt.nn.softmax(difference, dim=1) if use_softmax else difference)
-    return _DsraGain(use_softmax)(fg, guide_fg, guide_bg)
+        return fg + fg * _GAMMA[gain](guide_fg - guide_bg)
+    return _DsraGain(gain)(fg, guide_fg, guide_bg)
+
+
+_GAMMA = {"softmax": lambda difference: jt.nn.softmax(difference, dim=1), "sigmoid": jt.sigmoid,
+          "difference": lambda difference: difference}
 
 
 def _sizes(feature) -> dict[str, int]:
@@ -44,30 +65,30 @@ def _sizes(feature) -> dict[str, int]:
 _SIZES = 'data["batch"], data["channels"], data["plane"]'
 
 
-class _ReverseAttention(jt.Function):
-    def execute(self, guide, feature):
-        call = f"reverse_attention(in0_p, in1_p, out0_p, out1_p, {_SIZES});"
-        result, weights = kernel.run("reverse_attention.cuh", call, [guide, feature],
-                                     [(feature.shape, "float32"), (guide.shape, "float32")], _sizes(feature))
+class _Gate(jt.Function):
+    def execute(self, logits, feature):
+        call = f"gate(in0_p, in1_p, out0_p, out1_p, {_SIZES});"
+        result, weights = kernel.run("gate.cuh", call, [logits, feature],
+                                     [(feature.shape, "float32"), (logits.shape, "float32")], _sizes(feature))
         self.saved = weights, feature
         return result
 
     def grad(self, grad):
         weights, feature = self.saved
-        call = f"reverse_attention_gradients(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES});"
-        grad_feature, grad_guide = kernel.run(
-            "reverse_attention.cuh", call, [weights, feature, grad],
+        call = f"gate_gradients(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES});"
+        grad_feature, grad_logits = kernel.run(
+            "gate.cuh", call, [weights, feature, grad],
             [(feature.shape, "float32"), (weights.shape, "float32")], _sizes(feature))
-        return grad_guide, grad_feature
+        return grad_logits, grad_feature
 
 
 class _DsraGain(jt.Function):
-    def __init__(self, use_softmax: bool):
-        self.use_softmax = use_softmax
+    def __init__(self, gain: str):
+        self.gamma = f"Gamma::{gain}"
 
     def execute(self, fg, guide_fg, guide_bg):
-        self.data = {**_sizes(fg), "softmax": int(self.use_softmax)}
-        call = f'dsra_gain(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES}, data["softmax"]);'
+        self.data = _sizes(fg)
+        call = f"dsra_gain<{self.gamma}>(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES});"
         result, gamma = kernel.run("dsra_gain.cuh", call, [fg, guide_fg, guide_bg],
                                    [(fg.shape, "float32")] * 2, self.data)
         self.saved = fg, gamma
@@ -75,7 +96,7 @@ class _DsraGain(jt.Function):
 
     def grad(self, grad):
         fg, gamma = self.saved
-        call = f'dsra_gain_gradients(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES}, data["softmax"]);'
+        call = f"dsra_gain_gradients<{self.gamma}>(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES});"
         grad_fg, grad_difference = kernel.run("dsra_gain.cuh", call, [fg, gamma, grad],
                                               [(fg.shape, "float32")] * 2, self.data)
         return grad_fg, grad_difference, -grad_difference

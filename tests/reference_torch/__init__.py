@@ -1,9 +1,9 @@
-"""The four networks and their losses in PyTorch: the port that this project is compared with.
+"""The six networks and their losses in PyTorch: the port that this project is compared with.
 
 Written from the papers and the published state dicts, whose names and order it has; shares no code with lib/.
 """
 
-from tests.reference_torch.losses import v1_loss, v2_loss
+from tests.reference_torch.losses import mutation_losses, v1_loss, v2_loss
 from tests.reference_torch.networks import build_torch_model
 
-__all__ = ["build_torch_model", "v1_loss", "v2_loss"]
+__all__ = ["build_torch_model", "mutation_losses", "v1_loss", "v2_loss"]

@@ -11,6 +11,18 @@ def resize(x, factor: float, align_corners: bool = False):
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=align_corners)
 
 
+def dsra(fg, guide_fg, guide_bg, gain: str):
+    """The foreground raised by what the deeper stage found, whose maps have its size."""
+    difference = guide_fg - guide_bg
+    gamma = {"softmax": lambda: difference.softmax(1), "sigmoid": difference.sigmoid,
+             "difference": lambda: difference}[gain]()
+    return fg + fg * gamma
+
+
+def grey_to_colour():
+    return nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.ReLU())
+
+
 class BasicConv2d(nn.Module):
     """Convolution that keeps the size, and batch normalisation."""
 

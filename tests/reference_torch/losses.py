@@ -1,6 +1,9 @@
-"""The losses of one map (V1) and of one pair of maps (V2); logits and masks are (N,num_class,H,W)."""
+"""The losses of one map (V1) and of one pair of maps (V2), logits and masks (N,num_class,H,W); and of several
+classes, labels (N,H,W)."""
 
 from __future__ import annotations
+
+from itertools import combinations
 
 import torch.nn.functional as F
 
@@ -16,6 +19,24 @@ def v2_loss(fg, bg, mask):
     weight = _boundary_weight(mask)
     loss = _weighted_bce(fg, mask, weight) + _weighted_iou(fg, mask, weight)
     return (loss + 0.8 * _weighted_bce(bg, 1 - mask, weight)).mean()
+
+
+def mutation_losses(fgs, bgs, labels):
+    """[cross entropy, Dice] and, with background maps, their BCE, over the sums of every choice of maps."""
+    target = F.one_hot(labels, fgs[0].shape[1]).movedim(-1, 1).to(fgs[0].dtype)
+    choices = [choice for count in range(1, len(fgs) + 1) for choice in combinations(range(len(fgs)), count)]
+    sums = [sum(fgs[i] for i in choice) for choice in choices]
+    terms = [(0.5 if bgs else 0.3) * sum(F.cross_entropy(logits, labels) for logits in sums),
+             0.7 * sum(_dice_loss(logits.softmax(1), target) for logits in sums)]
+    if bgs:
+        terms.append(0.3 * sum(F.binary_cross_entropy_with_logits(sum(bgs[i] for i in choice), 1 - target)
+                               for choice in choices))
+    return terms
+
+
+def _dice_loss(found, target):
+    inter, squares = ((found * target).sum((0, 2, 3)), (found ** 2 + target ** 2).sum((0, 2, 3)))
+    return (1 - (2 * inter + 1e-5) / (squares + 1e-5)).mean()
 
 
 def _boundary_weight(mask):

@@ -1,13 +1,13 @@
-"""PraNet-V1 and PraNet-V2 on either encoder, by their published names."""
+"""PraNet-V1 and PraNet-V2 on either encoder, by their published names; EMCAD by its own file."""
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.reference_torch.decoders import Aggregation, BasicConv2d, ReceptiveField, resize
-from tests.reference_torch.losses import v1_loss, v2_loss
+from tests.reference_torch.decoders import Aggregation, BasicConv2d, ReceptiveField, dsra, grey_to_colour, resize
+from tests.reference_torch.emcad import EMCAD
+from tests.reference_torch.losses import mutation_losses, v1_loss, v2_loss
 from tests.reference_torch.pvt_v2 import PVTv2B2
 from tests.reference_torch.res2net import Res2Net50
 
@@ -18,7 +18,7 @@ class PraNet(nn.Module):
     def __init__(self, encoder: nn.Module, prefix: str, num_class: int, sides: tuple[str, ...]):
         super().__init__()
         if len(sides) == 2:
-            self.conv = nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.ReLU())  # of grey input
+            self.conv = grey_to_colour()
         self.prefix = prefix
         setattr(self, prefix, encoder)
         for stage in (2, 3, 4):
@@ -48,16 +48,17 @@ class PraNet(nn.Module):
 
 
 class PraNetV1(PraNet):
-    def __init__(self, encoder: nn.Module, prefix: str):
-        super().__init__(encoder, prefix, 1, sides=("",))
+    def __init__(self, encoder: nn.Module, prefix: str, num_class: int):
+        super().__init__(encoder, prefix, num_class, sides=("",))
 
     def forward(self, x):
         """Maps of stages 5, 4, 3, 2."""
-        features, (guide,) = self.features(x)
+        features, (guide,) = self.features(x.expand(-1, 3, -1, -1))
         maps = [resize(guide, 8)]
         for stage, factor, scale in ((4, 0.25, 32), (3, 2, 16), (2, 2, 8)):
             guide = resize(guide, factor)
-            refined = self.refine(stage, (1 - guide.sigmoid()) * features[stage])
+            unfound = guide.softmax(1)[:, :1] if guide.shape[1] > 1 else 1 - guide.sigmoid()
+            refined = self.refine(stage, unfound * features[stage])
             guide = self.head(stage, refined) + guide
             maps.append(resize(guide, scale))
         return maps
@@ -65,26 +66,27 @@ class PraNetV1(PraNet):
     def losses(self, maps, mask):
         return [v1_loss(each, mask) for each in maps]
 
+    def class_losses(self, maps, labels):
+        return mutation_losses(maps, [], labels)
+
     def merge(self, maps):
         return maps[-1]
 
 
 class PraNetV2(PraNet):
-    def __init__(self, encoder: nn.Module, prefix: str, num_class: int, use_softmax: bool):
+    def __init__(self, encoder: nn.Module, prefix: str, num_class: int, gain: str):
         super().__init__(encoder, prefix, num_class, sides=("_fg", "_bg"))
-        self.use_softmax = use_softmax
+        self.gain = gain
 
     def forward(self, x):
         """Foreground maps of stages 2, 3, 4, 5, then background maps of the same."""
         features, (fg, bg) = self.features(self.conv(x) if x.shape[1] == 1 else x)
         fgs, bgs = [resize(fg, 8)], [resize(bg, 8)]
         for stage, factor, scale in ((4, 0.25, 32), (3, 2, 16), (2, 2, 8)):
-            gamma = resize(fg, factor) - resize(bg, factor)
-            if self.use_softmax:
-                gamma = torch.softmax(gamma, dim=1)
+            guides = resize(fg, factor), resize(bg, factor)
             refined = self.refine(stage, features[stage])
             fg, bg = self.head(stage, refined, "_fg"), self.head(stage, refined, "_bg")
-            fg = fg + fg * gamma
+            fg = dsra(fg, *guides, self.gain)
             fgs.insert(0, resize(fg, scale))
             bgs.insert(0, resize(bg, scale))
         return fgs + bgs
@@ -93,13 +95,19 @@ class PraNetV2(PraNet):
         half = len(maps) // 2
         return [v2_loss(fg, bg, mask) for fg, bg in zip(maps[:half], maps[half:])]
 
+    def class_losses(self, maps, labels):
+        half = len(maps) // 2
+        return mutation_losses(maps[:half], maps[half:], labels)
+
     def merge(self, maps):
         return sum(maps[:len(maps) // 2])
 
 
-def build_torch_model(name: str, num_class: int = 1, use_softmax: bool = True) -> PraNet:
+def build_torch_model(name: str, num_class: int = 1, gain: str = "softmax") -> nn.Module:
     """A network by the name it has in `lib.NETWORKS`, with PyTorch's default initial weights."""
+    if name.startswith("EMCAD-"):
+        return EMCAD(num_class, name.endswith("DSRA"), gain)
     encoder = PVTv2B2() if name.startswith("PVT-") else Res2Net50()
     if name.endswith("V2"):
-        return PraNetV2(encoder, "backbone", num_class, use_softmax)
-    return PraNetV1(encoder, "resnet" if name == "PraNet-V1" else "backbone")
+        return PraNetV2(encoder, "backbone", num_class, gain)
+    return PraNetV1(encoder, "resnet" if name == "PraNet-V1" else "backbone", num_class)

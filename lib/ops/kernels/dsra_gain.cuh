@@ -1,9 +1,11 @@
-// fg + fg * gamma over classes: gamma is the softmax of guide_fg - guide_bg, or that difference.
+// fg + fg * gamma over classes: gamma is the softmax or sigmoid of guide_fg - guide_bg, or that difference.
 #pragma once
 #include "parallel.cuh"
 
 namespace {
 namespace pranet {
+
+enum class Gamma { softmax, sigmoid, difference };
 
 template <class Rule>
 struct EachPixel {  // one item for each image; maps are (N,classes,plane)
@@ -17,11 +19,11 @@ struct EachPixel {  // one item for each image; maps are (N,classes,plane)
     }
 };
 
+template <Gamma GAMMA>
 struct Gain {
     const float *fg, *guide_fg, *guide_bg;
     float *result, *gamma;
     long classes, plane;
-    bool softmax;
 
     // `first` is the pixel of the first class.
     PRANET_DEVICE void pixel(long first) const {
@@ -31,42 +33,50 @@ struct Gain {
             gamma[i] = guide_fg[i] - guide_bg[i];
             most = gamma[i] > most ? gamma[i] : most;
         }
-        if (softmax) {
+        if (GAMMA == Gamma::softmax) {
             for (long i = first; i < end; i += plane) sum += gamma[i] = std::exp(gamma[i] - most);
             for (long i = first; i < end; i += plane) gamma[i] /= sum;
         }
+        if (GAMMA == Gamma::sigmoid)
+            for (long i = first; i < end; i += plane) gamma[i] = 1.0f / (1.0f + std::exp(-gamma[i]));
         for (long i = first; i < end; i += plane) result[i] = fg[i] + fg[i] * gamma[i];
     }
 };
 
+template <Gamma GAMMA>
 struct GainGradients {  // `grad_difference` is that of guide_fg - guide_bg
     const float *fg, *gamma, *grad;
     float *grad_fg, *grad_difference;
     long classes, plane;
-    bool softmax;
 
     // `first` is the pixel of the first class.
     PRANET_DEVICE void pixel(long first) const {
         const long end = first + classes * plane;
         float mean = 0;
-        for (long i = first; i < end; i += plane) mean += gamma[i] * grad[i] * fg[i];
+        if (GAMMA == Gamma::softmax)
+            for (long i = first; i < end; i += plane) mean += gamma[i] * grad[i] * fg[i];
         for (long i = first; i < end; i += plane) {
+            const float here = grad[i] * fg[i];
             grad_fg[i] = grad[i] * (1.0f + gamma[i]);
-            grad_difference[i] = softmax ? gamma[i] * (grad[i] * fg[i] - mean) : grad[i] * fg[i];
+            grad_difference[i] = GAMMA == Gamma::softmax   ? gamma[i] * (here - mean)
+                                 : GAMMA == Gamma::sigmoid ? gamma[i] * (1.0f - gamma[i]) * here
+                                                           : here;
         }
     }
 };
 
-inline void dsra_gain(const float* fg, const float* guide_fg, const float* guide_bg, float* result, float* gamma,
-                      long batch, long classes, long plane, bool softmax) {
-    const Gain rule{fg, guide_fg, guide_bg, result, gamma, classes, plane, softmax};
-    items(batch, EachPixel<Gain>{rule});
+template <Gamma GAMMA>
+void dsra_gain(const float* fg, const float* guide_fg, const float* guide_bg, float* result, float* gamma,
+               long batch, long classes, long plane) {
+    const Gain<GAMMA> rule{fg, guide_fg, guide_bg, result, gamma, classes, plane};
+    items(batch, EachPixel<Gain<GAMMA>>{rule});
 }
 
-inline void dsra_gain_gradients(const float* fg, const float* gamma, const float* grad, float* grad_fg,
-                                float* grad_difference, long batch, long classes, long plane, bool softmax) {
-    const GainGradients rule{fg, gamma, grad, grad_fg, grad_difference, classes, plane, softmax};
-    items(batch, EachPixel<GainGradients>{rule});
+template <Gamma GAMMA>
+void dsra_gain_gradients(const float* fg, const float* gamma, const float* grad, float* grad_fg,
+                         float* grad_difference, long batch, long classes, long plane) {
+    const GainGradients<GAMMA> rule{fg, gamma, grad, grad_fg, grad_difference, classes, plane};
+    items(batch, EachPixel<GainGradients<GAMMA>>{rule});
 }
 
 }  // namespace pranet

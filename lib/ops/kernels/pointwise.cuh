@@ -1,4 +1,4 @@
-// The exact (erf) GELU, sums over rows, joining and splitting of maps, and the optimizer's step.
+// The exact (erf) GELU, sums over rows and of ReLU6s, joining and splitting of maps, and the optimizer's step.
 #pragma once
 #include "parallel.cuh"
 
@@ -90,6 +90,31 @@ struct AddRelu {  // one element
     PRANET_DEVICE void operator()(long i) const {
         const float value = x[i] + residual[i];
         y[i] = value < 0.0f ? 0.0f : value;
+    }
+};
+
+template <int COUNT>
+struct CappedSum {  // one element
+    const float* parts[COUNT];
+    float* y;
+    float ceiling;
+
+    PRANET_DEVICE void operator()(long i) const {
+        float sum = 0;
+        for (int k = 0; k < COUNT; ++k) sum += parts[k][i] > ceiling ? ceiling : parts[k][i];
+        y[i] = sum;
+    }
+};
+
+template <int COUNT>
+struct CappedSumGradients {  // one element
+    const float* parts[COUNT];
+    const float* grad;
+    float* grads[COUNT];
+    float ceiling;
+
+    PRANET_DEVICE void operator()(long i) const {
+        for (int k = 0; k < COUNT; ++k) grads[k][i] = parts[k][i] >= ceiling ? 0.0f : grad[i];
     }
 };
 

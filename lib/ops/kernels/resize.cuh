@@ -1,4 +1,4 @@
-// Bilinear resizing of planes and its adjoint. Every value is gathered, so that sums do not vary.
+// Bilinear resizing of planes, doubling by repetition, and their adjoints. Every value is gathered, so that sums do not vary.
 #pragma once
 #include "parallel.cuh"
 
@@ -107,6 +107,35 @@ struct AdjointColumns {  // one item for each input row
             for (int from = columns.begin(i); from < end; ++from) sum += columns.weight(from, i) * row[from];
             result[item * columns.inputs + i] = sum;
         }
+    }
+};
+
+struct Double {  // one item for each row of the result, whose planes have an even number of them
+    static constexpr int lanes = 32;
+    const float* x;
+    float* y;
+    long width;  // of the result
+
+    template <class Lanes>
+    PRANET_DEVICE void operator()(long item, Lanes lane) const {
+        const float* from = x + item / 2 * (width / 2);
+        PRANET_LOOP()
+        for (long o = lane.first(); o < width; o += lane.step()) y[item * width + o] = from[o / 2];
+    }
+};
+
+struct DoubleGradient {  // one item for each row of the result, the gradient of what was doubled
+    static constexpr int lanes = 32;
+    const float* grad;
+    float* result;
+    long width;  // of the result
+
+    template <class Lanes>
+    PRANET_DEVICE void operator()(long item, Lanes lane) const {
+        const float *upper = grad + item * 4 * width, *lower = upper + 2 * width;
+        PRANET_LOOP()
+        for (long i = lane.first(); i < width; i += lane.step())
+            result[item * width + i] = (upper[2 * i] + upper[2 * i + 1]) + (lower[2 * i] + lower[2 * i + 1]);
     }
 };
 

@@ -1,16 +1,13 @@
-// (1 - sigmoid(guide)) * feature, the guide (N,1,h,w) being the weight of every channel of (N,C,h,w).
+// sigmoid(logits) * feature, the logits (N,1,h,w) being those of every channel of (N,C,h,w).
 #pragma once
 #include "parallel.cuh"
 
 namespace {
 namespace pranet {
 
-// 1 - sigmoid(x) without a difference that loses digits.
-PRANET_DEVICE float reverse(float x) { return 1.0f / (1.0f + std::exp(x)); }
-
-struct ReverseWeights {  // one item for each image, so that nothing depends on the batch
+struct GateWeights {  // one item for each image, so that nothing depends on the batch
     static constexpr int lanes = THREADS;
-    const float* guide;
+    const float* logits;
     float* weights;
     long plane;
 
@@ -18,12 +15,12 @@ struct ReverseWeights {  // one item for each image, so that nothing depends on 
     PRANET_DEVICE void operator()(long image, Lanes lane) const {
         PRANET_LOOP()
         for (long i = lane.first(); i < plane; i += lane.step())
-            weights[image * plane + i] = reverse(guide[image * plane + i]);
+            weights[image * plane + i] = 1.0f / (1.0f + std::exp(-logits[image * plane + i]));
     }
 };
 
 template <class Pack>
-struct ReverseAttention {  // one item for each plane of the feature
+struct Gate {  // one item for each plane of the feature
     static constexpr int lanes = 32;
     const Pack *weights, *feature;
     Pack* result;
@@ -38,11 +35,11 @@ struct ReverseAttention {  // one item for each plane of the feature
     }
 };
 
-struct ReverseAttentionGradients {  // one item for each PIXELS pixels of a guide
+struct GateGradients {  // one item for each PIXELS pixels of the logits
     static constexpr int lanes = 32;
     static constexpr long PIXELS = 128;
     const float *weights, *feature, *grad;
-    float *grad_feature, *grad_guide;
+    float *grad_feature, *grad_logits;
     long channels, plane, strips;
 
     template <class Lanes>
@@ -69,30 +66,30 @@ struct ReverseAttentionGradients {  // one item for each PIXELS pixels of a guid
             }
         }
         for (long i = lane.first(); i < pixels; i += lane.step())
-            grad_guide[image * plane + start + i] = -weight[i] * (1.0f - weight[i]) * sums[i / lane.step()];
+            grad_logits[image * plane + start + i] = weight[i] * (1.0f - weight[i]) * sums[i / lane.step()];
     }
 };
 
-inline void reverse_attention(const float* guide, const float* feature, float* result, float* weights,
+inline void gate(const float* logits, const float* feature, float* result, float* weights,
                               long batch, long channels, long plane) {
-    items(batch, ReverseWeights{guide, weights, plane});
+    items(batch, GateWeights{logits, weights, plane});
 #ifdef __CUDACC__
     const auto places = reinterpret_cast<std::uintptr_t>(weights) | reinterpret_cast<std::uintptr_t>(feature)
                         | reinterpret_cast<std::uintptr_t>(result);
     if (plane % 4 == 0 && places % sizeof(Four) == 0) {
-        items(batch * channels, ReverseAttention<Four>{reinterpret_cast<const Four*>(weights),
+        items(batch * channels, Gate<Four>{reinterpret_cast<const Four*>(weights),
             reinterpret_cast<const Four*>(feature), reinterpret_cast<Four*>(result), channels, plane / 4});
         return;
     }
 #endif
-    items(batch * channels, ReverseAttention<float>{weights, feature, result, channels, plane});
+    items(batch * channels, Gate<float>{weights, feature, result, channels, plane});
 }
 
-inline void reverse_attention_gradients(const float* weights, const float* feature, const float* grad,
-                                        float* grad_feature, float* grad_guide, long batch, long channels,
+inline void gate_gradients(const float* weights, const float* feature, const float* grad,
+                                        float* grad_feature, float* grad_logits, long batch, long channels,
                                         long plane) {
-    const long strips = (plane + ReverseAttentionGradients::PIXELS - 1) / ReverseAttentionGradients::PIXELS;
-    items(batch * strips, ReverseAttentionGradients{weights, feature, grad, grad_feature, grad_guide, channels,
+    const long strips = (plane + GateGradients::PIXELS - 1) / GateGradients::PIXELS;
+    items(batch * strips, GateGradients{weights, feature, grad, grad_feature, grad_logits, channels,
                                                     plane, strips});
 }
 
