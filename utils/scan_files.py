@@ -7,6 +7,7 @@ link of a file leads to another one. HDF5 and NIfTI need requirements-volumes.tx
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import importlib
 import io
@@ -277,6 +278,8 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         if os.path.isfile(path) and os.path.getsize(path) == 0:
             reason = "the file is empty"
+        elif getattr(error, "errno", None) == errno.EINVAL:
+            reason = "it breaks off or is damaged"
         raise UserError(f"{path}: cannot be read as {' or '.join(SUFFIXES[kind])} ({reason}); "
                         "replace the file or take it out of the set") from error
 

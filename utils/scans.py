@@ -17,7 +17,6 @@ from PIL import Image
 from utils import scan_files
 from utils.errors import UserError
 from utils.files import write_whole
-from utils.image_io import name_some
 from utils.scan_files import Stored
 from utils.scan_folders import Scan, find_scan_sets, find_scans
 
@@ -208,7 +207,7 @@ def _scaled(image: np.ndarray, window: tuple[float, float] | None, scan: Scan) -
 
 def _classes(label: np.ndarray, reading: Reading, path: Path) -> np.ndarray:
     """The classes of a label, uint8."""
-    with np.errstate(invalid="ignore"):  # of NaN, which is unequal to itself
+    with np.errstate(invalid="ignore"):  # of NaN, which is not equal to itself
         fractions = label.dtype.kind == "f" and (label != np.round(label)).any()
     if fractions:
         raise LabelError(f"{path}: its label holds fractions, expected classes; it may have been resized "
@@ -227,9 +226,11 @@ def _classes(label: np.ndarray, reading: Reading, path: Path) -> np.ndarray:
 
 def _foreign(values: np.ndarray, reading: Reading, path: Path) -> LabelError:
     """What to say of labels that are no classes."""
-    names = [str(int(value)) for value in np.unique(values)]
+    labels = np.unique(values)
+    more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+    names = ", ".join(f"{label:.9g}" for label in labels[:5]) + more
     hint = "; raw labels of Synapse need --label_map synapse" if reading.num_class == 9 else ""
-    return LabelError(f"{path}: holds the label {name_some(names)} (in {values.size} pixels), expected 0 to "
+    return LabelError(f"{path}: holds the label {names} (in {values.size} pixels), expected 0 to "
                       f"{reading.num_class - 1}; give the number of classes, background included, by "
                       f"--num_class, or mend the label{hint}")
 
