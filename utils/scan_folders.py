@@ -74,33 +74,6 @@ def find_scans(folder: str | os.PathLike, list_file: str | os.PathLike | None = 
     return scans
 
 
-def find_scan_sets(path: str | os.PathLike, names: list[str] | None = None,
-                   list_file: str | os.PathLike | None = None) -> dict[str, list[Scan]]:
-    """The scans of test sets by the sets' names: ``path`` is a folder of scans, or has one for each set.
-
-    Args:
-        names: the sets wanted, in this order; None takes all that are there.
-        list_file: as of `find_scans`.
-
-    Raises:
-        UserError: sets are missing (named, with what is there), there is none, or as `find_scans` does.
-    """
-    return {name: find_scans(folder, list_file) for name, folder in scan_set_folders(path, names).items()}
-
-
-def scan_set_folders(path: str | os.PathLike, names: list[str] | None = None) -> dict[str, Path]:
-    """The folders that `find_scan_sets` looks into, by name. Raises UserError alike."""
-    root = Path(path)
-    folders = [folder for folder in list_folder(root) if folder.is_dir() and _holds_scans(folder)]
-    if _holds_scans(root) or not folders:
-        folders = [root]
-    there = {folder.absolute().name: folder for folder in folders}
-    missing = [name for name in names or () if name not in there]
-    if missing:
-        raise UserError(f"{root}: has no test set {', '.join(missing)}; there are {', '.join(there)}")
-    return {name: there[name] for name in names or there}
-
-
 def look_for_scans(folder: str | os.PathLike, list_file: str | os.PathLike | None = None,
                    ) -> tuple[list[Scan], list[Defect]]:
     """As `find_scans`, but tells the files that cannot be used apart from the scans."""
@@ -120,13 +93,6 @@ def look_for_scans(folder: str | os.PathLike, list_file: str | os.PathLike | Non
     if list_file is not None:
         images, labels = _listed(images, labels, Path(list_file))
     return _scans(images, labels, where)
-
-
-def _holds_scans(folder: Path) -> bool:
-    inside = list_folder(folder)
-    return (any(file.kind in scan_files.WITH_LABELS for file in _files(inside))
-            or any(path.name in FOLDERS and path.is_dir() for path in inside)
-            or (folder.absolute().name in FOLDERS and bool(_files(inside))))
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from utils import scan_files
 from utils.errors import UserError
 from utils.files import write_whole
 from utils.scan_files import Stored
-from utils.scan_folders import Scan, find_scan_sets, find_scans
+from utils.scan_folders import Scan, find_scans
 
-__all__ = ["PALETTE", "Reading", "Scan", "ScanPixels", "find_scan_sets", "find_scans", "read_labels",
-           "read_scan", "slice_count", "write_labels"]
+__all__ = ["PALETTE", "Reading", "Scan", "ScanPixels", "find_scans", "read_labels", "read_scan",
+           "slice_count", "write_labels"]
 
 LABEL_MAPS = {"synapse": {5: 0, 9: 0, 10: 0, 12: 0, 13: 0, 11: 5}}
 """Raw labels to classes; others stay. synapse: of the 13 organs of BTCV the 8 that are measured."""
