@@ -22,7 +22,7 @@ PROGRAMS = {
     "check-data": "list what is wrong or remarkable with training and test sets",
     "evaluate": "measure maps against masks: mDice, mIoU, wFm, Sm, mEm, MAE",
     "benchmark": "time a part of the project on this machine",
-    "demo": "draw a small synthetic polyp set to try the programs on",
+    "demo": "draw a small synthetic set of polyps or scans to try the programs on",
     "doctor": "show what was found on this machine and what will be used",
 }
 

@@ -1,10 +1,11 @@
-"""Draws a small synthetic polyp set in the benchmark's folder layout, to try the programs on."""
+"""Draws a small synthetic set, to try the programs on: polyps in the benchmark's folder layout, or scans."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -16,56 +17,120 @@ from utils.files import write_whole
 from utils.image_io import list_folder, name_some, write_map
 from utils.progress import track
 from utils.synthetic import draw_polyp
+from utils.synthetic_scans import MOST_DRAWN, draw_patient
 
-# The parts have streams of their own, so that a picture depends on the seed and its number alone.
-PARTS = (("train", "TrainDataset"), ("test", "TestDataset/Synthetic"))
-OURS = re.compile(r"synthetic_(train|test)_\d{4,}\.(jpg|png)")
+
+class Polyps:
+    """Pictures with masks."""
+
+    unit = "pictures"
+    defaults = MappingProxyType({"train": 64, "test": 16, "size": 352})
+    parts = MappingProxyType({"train": "TrainDataset", "test": "TestDataset/Synthetic"})
+    folders = tuple(f"{part}/{kind}" for part in parts.values() for kind in ("images", "masks"))
+    ours = re.compile(r"synthetic_(train|test)_\d{4,}\.(jpg|png)")
+
+    def __init__(self, args: argparse.Namespace):
+        self.out, self.size, self.seed = Path(args.out), args.size, args.seed
+        self.jobs = [(part, index) for part in self.parts for index in range(getattr(args, part))]
+        self.told = [f"{self.out / folder}: {getattr(args, part)} pictures with masks"
+                     for part, folder in self.parts.items()]
+
+    def draw(self, job: tuple[str, int]) -> list[Path]:
+        """Draws a picture and its mask. Gives their files."""
+        part, index = job
+        picture, mask = draw_polyp(stream(self.seed, part, index), self.size)
+        folder, stem = self.out / self.parts[part], f"synthetic_{part}_{index:04d}"
+        paths = [folder / "images" / f"{stem}.jpg", folder / "masks" / f"{stem}.png"]
+        with write_whole(paths[0]) as file:
+            Image.fromarray(picture).save(file, format="JPEG", quality=92)
+        write_map(paths[1], mask)
+        return paths
+
+
+class Scans:
+    """Slices of patients to train on, volumes of others to test on: .npz with image, label and spacing."""
+
+    unit = "scans"
+    defaults = MappingProxyType({"train": 64, "test": 2, "size": 128})
+    folders = ("TrainDataset", "TestDataset")
+    ours = re.compile(r"synthetic_(train_\d{4,}_slice\d{3}|test_\d{4,})\.npz")
+    slices, depth = 8, 12  # of a patient to train on, of a volume
+
+    def __init__(self, args: argparse.Namespace):
+        self.out, self.size, self.seed, self.classes = Path(args.out), args.size, args.seed, args.classes
+        patients = -(-args.train // self.slices)
+        self.train = args.train
+        self.jobs = [("train", index) for index in range(patients)]
+        self.jobs += [("test", index) for index in range(args.test)]
+        self.told = [
+            f"{self.out / 'TrainDataset'}: {args.train} slices of {patients} patients",
+            f"{self.out / 'TestDataset'}: {args.test} volumes of {self.depth} slices"]
+
+    def draw(self, job: tuple[str, int]) -> list[Path]:
+        """Draws a patient. Gives the files of the slices, or that of the volume."""
+        part, index = job
+        depth = self.slices if part == "train" else self.depth
+        image, label, spacing = draw_patient(stream(self.seed, part, index), self.classes, depth, self.size)
+        if part == "test":
+            path = self.out / "TestDataset" / f"synthetic_test_{index:04d}.npz"
+            return [_write_scan(path, image, label, spacing)]
+        folder, count = self.out / "TrainDataset", min(depth, self.train - index * depth)
+        return [_write_scan(folder / f"synthetic_train_{index:04d}_slice{number:03d}.npz", image[number],
+                            label[number], spacing) for number in range(count)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    def count(flag: str, low: int, text: str) -> None:
+        values = f"{Polyps.defaults[flag]} if left out, {Scans.defaults[flag]} with --classes"
+        parser.add_argument(f"--{flag}", type=whole(low), default=None, metavar="N", help=f"{text}; {values}")
+
     parser.add_argument("--out", required=True, metavar="DIR", default=argparse.SUPPRESS,
                         help="folder for TrainDataset and TestDataset")
-    parser.add_argument("--train", type=whole(1), default=64, metavar="N", help="number of training pictures")
-    parser.add_argument("--test", type=whole(1), default=16, metavar="N", help="number of test pictures")
-    parser.add_argument("--size", type=whole(64), default=352, help="height of the pictures in pixels")
+    parser.add_argument("--classes", type=int, choices=range(2, MOST_DRAWN + 1), default=None, metavar="N",
+                        help="draw no polyps but scans with organs of N classes, the background included: 2 "
+                             f"to {MOST_DRAWN}")
+    count("train", 1, "number of training pictures or slices")
+    count("test", 1, "number of test pictures or volumes")
+    count("size", 64, "height of the pictures in pixels")
     parser.add_argument("--seed", type=whole(0), default=0, help="another seed draws another set")
 
 
 def run(args: argparse.Namespace) -> int:
-    out = Path(args.out)
-    earlier = [path for _, folder in PARTS for path in _ours(out / folder)]
-    jobs = [(part, out / folder, index) for part, folder in PARTS for index in range(getattr(args, part))]
-
-    def draw(job: tuple[str, Path, int]) -> list[Path]:
-        part, folder, index = job
-        rng = np.random.default_rng([args.seed, part == "test", index])
-        return _write(folder, f"synthetic_{part}_{index:04d}", *draw_polyp(rng, args.size))
-
-    drawn = read_ahead(draw, jobs, WORKERS, ahead=2 * WORKERS)
-    written = {path for paths in track(drawn, len(jobs), "drawing", "pictures") for path in paths}
+    kind = Scans if args.classes else Polyps
+    for flag, value in kind.defaults.items():
+        if getattr(args, flag) is None:
+            setattr(args, flag, value)
+    demo = kind(args)
+    earlier = _earlier(demo)
+    drawn = read_ahead(demo.draw, demo.jobs, WORKERS, ahead=2 * WORKERS)
+    written = {path for paths in track(drawn, len(demo.jobs), "drawing") for path in paths}
     for path in set(earlier) - written:  # of a larger set drawn here before
         path.unlink()
-    for part, folder in PARTS:
-        print(f"{out / folder}: {getattr(args, part)} pictures with masks, seed {args.seed}")
+    for line in demo.told:
+        print(f"{line}, seed {args.seed}")
     if earlier:
-        print(f"an earlier synthetic set of {len(earlier) // 2} pictures was there and has been replaced")
+        print(f"an earlier synthetic set of {len({path.stem for path in earlier})} {demo.unit} was there and "
+              "has been replaced")
     return 0
 
 
-def _write(folder: Path, stem: str, picture: np.ndarray, mask: np.ndarray) -> list[Path]:
-    paths = [folder / "images" / f"{stem}.jpg", folder / "masks" / f"{stem}.png"]
-    with write_whole(paths[0]) as file:
-        Image.fromarray(picture).save(file, format="JPEG", quality=92)
-    write_map(paths[1], mask)
-    return paths
+def stream(seed: int, part: str, index: int) -> np.random.Generator:
+    """Random numbers for a picture or patient, which depends on the seed and its number alone."""
+    return np.random.default_rng([seed, part == "test", index])
 
 
-def _ours(folder: Path) -> list[Path]:
-    """The files of an earlier synthetic set in ``folder``. Raises UserError when there are others too."""
-    folders = [folder / kind for kind in ("images", "masks") if (folder / kind).is_dir()]
-    inside = [path for kind in folders for path in list_folder(kind)]
-    others = [path.name for path in inside if not OURS.fullmatch(path.name)]
+def _write_scan(path: Path, image: np.ndarray, label: np.ndarray, spacing: tuple[float, ...]) -> Path:
+    with write_whole(path) as file:
+        np.savez_compressed(file, image=image, label=label, spacing=np.array(spacing))
+    return path
+
+
+def _earlier(demo: Polyps | Scans) -> list[Path]:
+    """The files of an earlier synthetic set. Raises UserError when there are others too."""
+    folders = [demo.out / folder for folder in demo.folders if (demo.out / folder).is_dir()]
+    inside = [path for folder in folders for path in list_folder(folder)]
+    others = [path for path in inside if not demo.ours.fullmatch(path.name)]
     if others:
-        raise UserError(f"{folder}: holds {len(others)} files that this program did not draw: "
-                        f"{name_some(others)}; choose an empty folder for --out")
+        raise UserError(f"{others[0].parent}: holds {len(others)} files that this program did not draw: "
+                        f"{name_some([path.name for path in others])}; choose an empty folder for --out")
     return inside

@@ -16,7 +16,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slice_axis", type=int, choices=(0, 1, 2), default=None,
                         help="axis of volumes that slices are cut along; left out, the last of a NIfTI, that "
                              "is axial, and the first of other files")
-    parser.add_argument("--clip", type=float, nargs=2, default=None, metavar=("LOW", "HIGH"),
+    parser.add_argument("--window", type=float, nargs=2, default=None, metavar=("LOW", "HIGH"),
                         help="grey levels that become 0 and 1, for images that are not scaled yet: -125 275 "
                              "for abdominal CT")
     parser.add_argument("--label_map", choices=sorted(LABEL_MAPS), default=None,
@@ -27,15 +27,15 @@ def reading_of(args: argparse.Namespace) -> Reading:
     """How the flags of `add_reading_arguments` say that scans are read.
 
     Raises:
-        UserError: the number of classes is missing or too large, or the clip is no range.
+        UserError: the number of classes is missing or too large, or the window is no range.
     """
     if args.num_class is None:
         raise UserError("--num_class is missing: the number of classes of the label maps, the background "
                         "included (Synapse 9, ACDC 4)")
     if args.num_class > MOST_CLASSES:
         raise UserError(f"--num_class {args.num_class}: label maps have at most {MOST_CLASSES} classes")
-    if args.clip is not None:
-        low, high = args.clip
+    if args.window is not None:
+        low, high = args.window
         if not (math.isfinite(high - low) and low < high):
-            raise UserError(f"--clip {low:g} {high:g}: expected two finite grey levels, the lower one first")
-    return Reading(args.num_class, args.slice_axis, args.clip and tuple(args.clip), args.label_map)
+            raise UserError(f"--window {low:g} {high:g}: expected finite grey levels, the lower one first")
+    return Reading(args.num_class, args.slice_axis, args.window and tuple(args.window), args.label_map)

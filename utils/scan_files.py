@@ -7,6 +7,7 @@ link of a file leads to another one. HDF5 and NIfTI need requirements-volumes.tx
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import importlib
 import io
@@ -99,10 +100,10 @@ def image_shape(kind: str, path: Path) -> tuple[int, ...]:
         if kind == "nifti":
             with _nifti_file(path) as file:
                 return _volume_shape(_nifti_header(_nibabel(path), file))
-        with _npz_heads(path) if kind == "npz" else _h5_heads(path) as shapes:
-            for key in IMAGE_KEYS:
-                if key in shapes:
-                    return shapes[key]
+        shapes = _h5_shapes(path) if kind == "h5" else _npz_shapes(path)
+    for key in IMAGE_KEYS:
+        if key in shapes:
+            return shapes[key]
     raise UserError(f"{path}: holds no image (looked for {' and '.join(IMAGE_KEYS)})")
 
 
@@ -123,7 +124,8 @@ def read_nifti(path: Path) -> Stored:
         image = np.frombuffer(content, dtype).reshape(shape, order="F")
         slope, intercept = header.get_slope_inter()
         if slope is not None and (slope, intercept) != (1, 0):
-            image = image * np.float64(slope) + np.float64(intercept)
+            with np.errstate(all="ignore"):  # whether the result is finite, the reader looks at
+                image = image * np.float64(slope) + np.float64(intercept)
         return Stored(image, spacing=_nifti_spacing(header), header=header.binaryblock)
 
 
@@ -165,21 +167,19 @@ def _arrays(kind: str, path: Path) -> dict[str, np.ndarray]:
             return arrays
 
 
-@contextlib.contextmanager
-def _npz_heads(path: Path) -> Iterator[dict[str, tuple[int, ...]]]:
+def _npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    shapes = {}
     with zipfile.ZipFile(path) as archive:
-        shapes = {}
         for key in IMAGE_KEYS:
             if f"{key}.npy" in archive.namelist():
                 with archive.open(f"{key}.npy") as stream:
                     shapes[key] = npy.header(stream)[0]
-        yield shapes
+    return shapes
 
 
-@contextlib.contextmanager
-def _h5_heads(path: Path) -> Iterator[dict[str, tuple[int, ...]]]:
+def _h5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     with _h5_datasets(path) as datasets:
-        yield {key: dataset.shape for key, dataset in datasets.items()}
+        return {key: dataset.shape for key, dataset in datasets.items()}
 
 
 @contextlib.contextmanager
@@ -278,6 +278,8 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         if os.path.isfile(path) and os.path.getsize(path) == 0:
             reason = "the file is empty"
+        elif getattr(error, "errno", None) == errno.EINVAL:
+            reason = "it breaks off or is damaged"
         raise UserError(f"{path}: cannot be read as {' or '.join(SUFFIXES[kind])} ({reason}); "
                         "replace the file or take it out of the set") from error
 

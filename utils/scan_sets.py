@@ -23,6 +23,15 @@ def find_scan_sets(path: str | os.PathLike, names: list[str] | None = None,
         UserError: sets are missing (named, with what is there), there is none, a list is given for many, or
             `find_scans` finds a defect.
     """
+    folders = scan_set_folders(path, names)
+    if list_file is not None and len(folders) > 1:
+        raise UserError(f"{list_file}: is a list for one set, {path} has {', '.join(folders)}; name one by "
+                        "--datasets")
+    return {name: find_scans(folder, list_file) for name, folder in folders.items()}
+
+
+def scan_set_folders(path: str | os.PathLike, names: list[str] | None = None) -> dict[str, Path]:
+    """The folder of each set that `find_scan_sets` finds, by name. Raises UserError alike."""
     root = Path(path)
     inside = list_folder(root)
     if _is_set(root, inside):
@@ -36,11 +45,7 @@ def find_scan_sets(path: str | os.PathLike, names: list[str] | None = None,
     missing = [name for name in names or () if name not in there]
     if missing:
         raise UserError(f"{root}: has no set {', '.join(missing)}; there are {', '.join(there)}")
-    wanted = names or list(there)
-    if list_file is not None and len(wanted) > 1:
-        raise UserError(f"{list_file}: is a list for one set, {root} has {', '.join(wanted)}; name one by "
-                        "--datasets")
-    return {name: find_scans(there[name], list_file) for name in wanted}
+    return {name: there[name] for name in names or there}
 
 
 def _is_set(folder: Path, inside: list[Path]) -> bool:

@@ -17,7 +17,6 @@ from PIL import Image
 from utils import scan_files
 from utils.errors import UserError
 from utils.files import write_whole
-from utils.image_io import name_some
 from utils.scan_files import Stored
 from utils.scan_folders import Scan, find_scans
 
@@ -37,14 +36,14 @@ class Reading:
     Attributes:
         num_class: classes with the background; labels from this on are refused.
         axis: the slicing axis of volumes; None takes the last of a NIfTI (axial) and the first of others.
-        clip: grey levels that become 0 and 1, those beyond are clipped; None takes images in [0, 1] as they
+        window: grey levels that become 0 and 1, those beyond are clipped; None takes images in [0, 1] as they
             are, and the 8 bits of pictures from 0 to 255.
         label_map: a key of `LABEL_MAPS`, or None.
     """
 
     num_class: int
     axis: int | None = None
-    clip: tuple[float, float] | None = None
+    window: tuple[float, float] | None = None
     label_map: str | None = None
 
     def axis_of(self, kind: str) -> int:
@@ -72,7 +71,7 @@ class ScanPixels:
 
 
 class ScaleError(UserError):
-    """An image is not in [0, 1], and no clip is given."""
+    """An image is not in [0, 1], and no window is given."""
 
 
 class LabelError(UserError):
@@ -95,12 +94,12 @@ def read_scan(scan: Scan, reading: Reading) -> ScanPixels:
 
     Raises:
         UserError: a file is damaged, image and label differ in size (`ShapeError`), the image is not in
-            [0, 1] and no clip is given (`ScaleError`), or the label holds no classes (`LabelError`).
+            [0, 1] and no window is given (`ScaleError`), or the label holds no classes (`LabelError`).
     """
     stored = scan_files.read_stored(scan.kind, scan.image, scan.label)
     _check_shapes(scan, stored)
     axis = reading.axis_of(scan.kind) if scan.is_volume else None
-    image = _scaled(stored.image, reading.clip, scan)
+    image = _scaled(stored.image, reading.window, scan)
     if scan.kind == "picture" and image.ndim == 3:
         image = image.transpose(2, 0, 1)[None]
     else:
@@ -184,30 +183,33 @@ def _check_shapes(scan: Scan, stored: Stored) -> None:
                          "give both the same size")
 
 
-def _scaled(image: np.ndarray, clip: tuple[float, float] | None, scan: Scan) -> np.ndarray:
+def _scaled(image: np.ndarray, window: tuple[float, float] | None, scan: Scan) -> np.ndarray:
     """Grey levels as float32 in [0, 1], see `Reading`."""
     low, high = float(image.min()), float(image.max())
     if not np.isfinite([low, high]).all():
         raise UserError(f"{scan.image}: its image holds NaN or infinite values, expected finite grey levels; "
                         "mend it or take it out of the set")
-    if clip is None and scan.kind == "picture" and image.dtype == np.uint8:
-        clip = 0, 255
-    elif clip is None:
+    if window is None and scan.kind == "picture" and image.dtype == np.uint8:
+        window = 0, 255
+    elif window is None:
         if low < -ROUNDING or high > 1 + ROUNDING:
             raise ScaleError(f"{scan.image}: its grey levels go from {low:g} to {high:g}, expected 0 to 1; "
-                             "say by --clip LOW HIGH which become 0 and 1 (for abdominal CT in Hounsfield "
+                             "say by --window LOW HIGH which become 0 and 1 (for abdominal CT in Hounsfield "
                              "units -125 275)")
-        clip = 0, 1
-    values = image.astype(np.float32)
-    np.clip(values, *clip, out=values)
-    values -= np.float32(clip[0])
-    values /= np.float32(clip[1]) - np.float32(clip[0])
+        window = 0, 1
+    with np.errstate(over="ignore"):  # infinite in float32: clipped
+        values = image.astype(np.float32)
+    np.clip(values, *window, out=values)
+    values -= np.float32(window[0])
+    values /= np.float32(window[1]) - np.float32(window[0])
     return values
 
 
 def _classes(label: np.ndarray, reading: Reading, path: Path) -> np.ndarray:
     """The classes of a label, uint8."""
-    if label.dtype.kind == "f" and not (label == np.round(label)).all():  # NaN as well
+    with np.errstate(invalid="ignore"):  # of NaN, which is not equal to itself
+        fractions = label.dtype.kind == "f" and (label != np.round(label)).any()
+    if fractions:
         raise LabelError(f"{path}: its label holds fractions, expected classes; it may have been resized "
                          "smoothly, or hold probabilities")
     if label.min() < 0 or label.max() >= MOST_CLASSES:
@@ -224,9 +226,11 @@ def _classes(label: np.ndarray, reading: Reading, path: Path) -> np.ndarray:
 
 def _foreign(values: np.ndarray, reading: Reading, path: Path) -> LabelError:
     """What to say of labels that are no classes."""
-    names = [str(int(value)) for value in np.unique(values)]
+    labels = np.unique(values)
+    more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+    names = ", ".join(f"{label:.9g}" for label in labels[:5]) + more
     hint = "; raw labels of Synapse need --label_map synapse" if reading.num_class == 9 else ""
-    return LabelError(f"{path}: holds the label {name_some(names)} (in {values.size} pixels), expected 0 to "
+    return LabelError(f"{path}: holds the label {names} (in {values.size} pixels), expected 0 to "
                       f"{reading.num_class - 1}; give the number of classes, background included, by "
                       f"--num_class, or mend the label{hint}")
 
