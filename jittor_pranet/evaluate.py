@@ -17,9 +17,10 @@ import scipy
 from jittor_pranet.options import whole
 from jittor_pranet.report import write_report
 from utils.errors import UserError
-from utils.evaluation import SetScores, evaluate, find_datasets
+from utils.evaluation import evaluate, find_datasets
 from utils.files import write_whole
 from utils.metrics import MASK_RULES, MEASURES, THRESHOLDS
+from utils.scoring import SetScores
 from utils.tables import notes, paper_table, results_table
 
 
@@ -110,7 +111,7 @@ def summary(scores: list[SetScores], methods: dict[str, Path], mask_rule: str) -
 def set_summary(entry: SetScores) -> dict[str, float | int]:
     """The set's figures (fractions of 1), images scored, masks there are, images with undefined figures."""
     undefined = {f"undefined_{name}": count for name, count in entry.measures.undefined.items()}
-    return {**entry.measures.result(), "images": entry.measures.images, "masks": entry.masks, **undefined}
+    return {**entry.measures.result(), "images": entry.measures.images, "masks": entry.truths, **undefined}
 
 
 def _image_rows(entry: SetScores) -> Iterable[dict]:

@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 from utils.errors import UserError
-from utils.evaluation import MapPair, SetScores, read_pair
+from utils.evaluation import MapPair, read_pair
 from utils.files import write_whole
 from utils.image_io import find_images, read_rgb
 from utils.metrics import THRESHOLDS
 from utils.overlay import MAP_COLOUR, MASK_COLOUR, overlay
+from utils.scoring import SetScores
 from utils.tables import Table
 
 THUMBNAIL = 320  # pixels of the longer side
