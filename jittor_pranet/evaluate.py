@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import PIL
-import scipy
 
 from jittor_pranet.options import whole
 from jittor_pranet.report import write_report
-from utils.errors import UserError
+from jittor_pranet.results import name_methods, write_csv, write_summary
 from utils.evaluation import evaluate, find_datasets
 from utils.files import write_whole
 from utils.metrics import MASK_RULES, MEASURES, THRESHOLDS
@@ -63,49 +58,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def name_methods(roots: list[Path]) -> dict[str, Path]:
-    """Names each folder of maps by its last part, or by all of its path where two end alike.
-
-    Raises:
-        UserError: a folder is given twice.
-    """
-    resolved = [root.resolve() for root in roots]
-    for place, root in enumerate(resolved):
-        if root in resolved[:place]:
-            raise UserError(f"--pred_root {roots[place]}: is given twice; give each method once")
-    names = [root.name for root in resolved]
-    if len(set(names)) < len(names):
-        names = [str(root).strip("/").replace("/", "_") for root in resolved]
-    return dict(zip(names, roots))
-
-
 # ---------------------------------------------------------------- files
 
 
 def write_results(folder: Path, scores: list[SetScores], methods: dict[str, Path], mask_rule: str) -> None:
     """Writes summary.json, summary.csv, per_image.csv and curves.npz in place of older ones."""
-    with write_whole(folder / "summary.json", "w", encoding="utf-8") as file:
-        json.dump(summary(scores, methods, mask_rule), file, indent=2)
-        file.write("\n")
-    _write_csv(folder / "summary.csv", ["method", "dataset", *set_summary(scores[0])],
-               ({"method": entry.method, "dataset": entry.dataset, **set_summary(entry)} for entry in scores))
-    _write_csv(folder / "per_image.csv", ["method", "dataset", "image", *MEASURES, "brightest", "undefined"],
-               (row for entry in scores for row in _image_rows(entry)))
+    write_summary(folder / "summary.json", scores, methods, set_summary, mask_rule=mask_rule)
+    write_csv(folder / "summary.csv", ["method", "dataset", *set_summary(scores[0])],
+              ({"method": entry.method, "dataset": entry.dataset, **set_summary(entry)} for entry in scores))
+    write_csv(folder / "per_image.csv", ["method", "dataset", "image", *MEASURES, "brightest", "undefined"],
+              (row for entry in scores for row in _image_rows(entry)))
     curves = {f"{entry.method}/{entry.dataset}/{name}": curve
               for entry in scores for name, curve in entry.measures.curves().items()}
     with write_whole(folder / "curves.npz") as file:
         np.savez(file, thresholds=THRESHOLDS, **curves)
-
-
-def summary(scores: list[SetScores], methods: dict[str, Path], mask_rule: str) -> dict:
-    """What summary.json holds: `datasets` of the one method, or `methods` with the datasets of each."""
-    entries = {method: {"pred_root": str(root), "datasets": {
-        entry.dataset: set_summary(entry) for entry in scores if entry.method == method}}
-        for method, root in methods.items()}
-    figures = {"methods": entries} if len(entries) > 1 else next(iter(entries.values()))
-    versions = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__,
-                "pillow": PIL.__version__}
-    return {**figures, "mask_rule": mask_rule, "versions": versions}
 
 
 def set_summary(entry: SetScores) -> dict[str, float | int]:
@@ -118,10 +84,3 @@ def _image_rows(entry: SetScores) -> Iterable[dict]:
     for pair, figures in zip(entry.pairs, entry.figures):
         yield {"method": entry.method, "dataset": entry.dataset, "image": pair.map.name,
                **figures.result(), "brightest": figures.brightest, "undefined": " ".join(figures.undefined)}
-
-
-def _write_csv(path: Path, header: list[str], rows: Iterable[dict]) -> None:
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, header)
-        writer.writeheader()
-        writer.writerows(rows)

@@ -76,14 +76,15 @@ def paper_table(scores: list[SetScores], method: str) -> Table:
     for dataset, networks in PAPER.items():
         own = reached.get(dataset)
         for network, published in networks.items():
-            figures = [f"{figure:.2f} {_points(100 * own[name] - figure)}" if own else f"{figure:.2f}"
+            figures = [f"{figure:.2f} {points(100 * own[name] - figure)}" if own else f"{figure:.2f}"
                        for name, figure in zip(COLUMNS, published)]
             rows.append([dataset, network, *figures])
     title = f"The paper's Table 1, and by how many points {method} differs on the sets measured here"
     return Table(title, ["set", "network", *COLUMNS.values()], rows)
 
 
-def _points(difference: float) -> str:
+def points(difference: float) -> str:
+    """A difference with its sign."""
     return f"{round(difference, 2) + 0.0:+.2f}"  # adding 0 turns -0.0 into 0.0
 
 
