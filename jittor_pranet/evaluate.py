@@ -12,35 +12,72 @@ import numpy as np
 from jittor_pranet.options import whole
 from jittor_pranet.report import write_report
 from jittor_pranet.results import name_methods, write_csv, write_summary
+from jittor_pranet.scan_options import add_reading_arguments
+from utils.errors import UserError
 from utils.evaluation import evaluate, find_datasets
 from utils.files import write_whole
+from utils.label_metrics import ABSENT_RULES
 from utils.metrics import MASK_RULES, MEASURES, THRESHOLDS
 from utils.scoring import SetScores
-from utils.tables import notes, paper_table, results_table
+from utils.tables import Table, notes, paper_table, results_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("--task", choices=("binary", "multiclass"), default="binary",
+        help="maps of one class, or label maps of several")
     add("--pred_root", type=Path, action="append", required=True, metavar="DIR",
         help="folder with a folder of maps per test set; give it again for each further method")
-    add("--gt_root", type=Path, required=True, metavar="DIR", help="folder of the test sets: <set>/masks")
+    add("--gt_root", type=Path, required=True, metavar="DIR",
+        help="folder of the test sets: <set>/masks; multiclass: of sets of scans, or one itself")
     add("--datasets", nargs="+", metavar="SET", help="sets to measure; all in --gt_root if left out")
     add("--result_path", type=Path, metavar="DIR",
         help="folder for the figures; results/evaluation/<methods> if left out")
-    add("--mask_rule", choices=MASK_RULES, default="mid",
-        help="mask levels that are polyp: above 127, or as in the published code above 0")
     add("--workers", type=whole(0), default=0, metavar="N",
         help="processes; 0 chooses by the number of images and CPUs")
-    add("--compare", action="store_true", help="add the paper's Table 1 and the difference to it")
+    add("--compare", action="store_true", help="add the paper's figures and the difference to them")
     add("--thumbnails", type=whole(0), default=24, metavar="N",
         help="images that the report shows of each set and method, the worst first")
     add("--allow_missing", action="store_true",
         help="leave out maps that are missing, extra, unreadable or of another size, and say so")
+    parser.add_argument_group("--task binary").add_argument(
+        "--mask_rule", choices=MASK_RULES, default="mid",
+        help="mask levels that are polyp: above 127, or as in the published code above 0")
+    group = parser.add_argument_group("--task multiclass")
+    add_reading_arguments(group)
+    group.add_argument("--absent", choices=ABSENT_RULES, default=None,
+                       help="what counts where a class is not in both maps: sound if left out, see "
+                            "docs/evaluation.md, or as published")
+    group.add_argument("--class_names", nargs="+", default=None, metavar="NAME",
+                       help="names of the classes but the background; their numbers if left out")
 
 
 def run(args: argparse.Namespace) -> int:
     methods = name_methods(args.pred_root)
-    result_path = args.result_path or Path("results", "evaluation", "+".join(methods))
+    folder = args.result_path or Path("results", "evaluation", "+".join(methods))
+    if args.task == "multiclass":
+        from jittor_pranet.evaluate_labels import measure
+    else:
+        _refuse_multiclass_flags(args)
+        measure = measure_maps
+    tables, remarks, files = measure(args, methods, folder)
+
+    print("\n\n".join(table.text() for table in tables))
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    print(f"\nwritten to {folder}: {', '.join(files)}")
+    return 0
+
+
+def _refuse_multiclass_flags(args: argparse.Namespace) -> None:
+    for flag in ("num_class", "absent", "class_names"):
+        if getattr(args, flag) is not None:
+            raise UserError(f"--{flag}: is for label maps of several classes; add --task multiclass")
+
+
+def measure_maps(args: argparse.Namespace, methods: dict[str, Path], folder: Path,
+                 ) -> tuple[list[Table], list[str], list[str]]:
+    """Measures maps of one class and writes the figures. Returns tables, remarks, names of the files."""
     datasets = find_datasets(args.gt_root, args.datasets)
     scores = evaluate(methods, args.gt_root, datasets, args.mask_rule, args.workers, args.allow_missing)
 
@@ -48,21 +85,17 @@ def run(args: argparse.Namespace) -> int:
     if args.compare:
         tables += [paper_table(scores, method) for method in methods]
     remarks = notes(scores)
-    write_results(result_path, scores, methods, args.mask_rule)
-    write_report(result_path / "report.html", scores, tables, remarks, args.gt_root, args.thumbnails)
-
-    print("\n\n".join(table.text() for table in tables))
-    for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
-    print(f"\nwritten to {result_path}: summary.json, summary.csv, per_image.csv, curves.npz, report.html")
-    return 0
+    files = write_results(folder, scores, methods, args.mask_rule)
+    write_report(folder / "report.html", scores, tables, remarks, args.gt_root, args.thumbnails)
+    return tables, remarks, [*files, "report.html"]
 
 
 # ---------------------------------------------------------------- files
 
 
-def write_results(folder: Path, scores: list[SetScores], methods: dict[str, Path], mask_rule: str) -> None:
-    """Writes summary.json, summary.csv, per_image.csv and curves.npz in place of older ones."""
+def write_results(folder: Path, scores: list[SetScores], methods: dict[str, Path],
+                  mask_rule: str) -> list[str]:
+    """Writes the figures in place of older ones. Returns the files' names."""
     write_summary(folder / "summary.json", scores, methods, set_summary, mask_rule=mask_rule)
     write_csv(folder / "summary.csv", ["method", "dataset", *set_summary(scores[0])],
               ({"method": entry.method, "dataset": entry.dataset, **set_summary(entry)} for entry in scores))
@@ -72,6 +105,7 @@ def write_results(folder: Path, scores: list[SetScores], methods: dict[str, Path
               for entry in scores for name, curve in entry.measures.curves().items()}
     with write_whole(folder / "curves.npz") as file:
         np.savez(file, thresholds=THRESHOLDS, **curves)
+    return ["summary.json", "summary.csv", "per_image.csv", "curves.npz"]
 
 
 def set_summary(entry: SetScores) -> dict[str, float | int]:

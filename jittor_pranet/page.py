@@ -33,6 +33,13 @@ th.label, td.label { text-align: left; }
 .gallery { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 figure { margin: 0; } figcaption { font-size: .85em; overflow-wrap: anywhere; }
 .gallery img { display: block; width: 100%; height: auto; border-radius: 4px; background: #000; }
+.scans { display: grid; gap: 20px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 360px), 1fr)); }
+.scans .quiet { margin: .5em 0 .2em; }
+.triple { display: grid; gap: 4px; grid-template-columns: repeat(3, 1fr); font-size: .8em;
+  text-align: center; }
+.triple img { display: block; width: 100%; height: auto; border-radius: 4px; background: #000; }
+.matrix td { line-height: 1.2; } .matrix small { display: block; color: inherit; opacity: .75; }
 svg { display: block; width: 100%; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 .key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .35em 0 1em; }

@@ -46,7 +46,7 @@ def write_summary(path: Path, scores: list[SetScores], methods: dict[str, Path],
     write_json(path, {**figures, **settings, "versions": versions})
 
 
-def write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: dict | list) -> None:
     with write_whole(path, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=2, allow_nan=False)
         file.write("\n")
