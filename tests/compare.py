@@ -17,6 +17,7 @@ class Tolerance:
 
 TOLERANCES = {
     "metrics": Tolerance(absolute=1e-12),  # measures of maps, fractions of 1
+    "label metrics": Tolerance(absolute=1e-9),  # those of label maps: fractions of 1, and distances
     "float32": Tolerance(absolute=2e-6, relative=2e-6),  # one float32 operation on values near 1
     "float64": Tolerance(absolute=1e-12, relative=1e-10),  # float64 throughout, in another order
     "loss": Tolerance(relative=2e-6),  # sums of some thousand float32 terms

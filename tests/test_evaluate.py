@@ -22,8 +22,9 @@ from PIL import Image
 from jittor_pranet.__main__ import main
 from tests import metrics_oracle
 from tests.compare import TOLERANCES, assert_close
-from utils.evaluation import default_workers, find_datasets
+from utils.evaluation import IMAGES_PER_WORKER, find_datasets
 from utils.metrics import THRESHOLDS
+from utils.scoring import default_workers
 from utils.tables import PAPER
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -391,8 +392,8 @@ def test_sets_and_workers_by_default(folders):
     (folders / "gt" / "notes").mkdir()
     assert find_datasets(folders / "gt") == list(SETS)
     assert find_datasets(folders / "gt", ["second", "second"]) == ["second"]
-    assert default_workers(0) == default_workers(60) == 1
-    assert default_workers(10 ** 6) >= 1
+    assert default_workers(0, IMAGES_PER_WORKER) == default_workers(60, IMAGES_PER_WORKER) == 1
+    assert default_workers(10 ** 6, IMAGES_PER_WORKER) >= 1
 
 
 def test_the_command_imports_no_framework():

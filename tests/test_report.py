@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jittor_pranet import page as parts
 from jittor_pranet import report
 from jittor_pranet.__main__ import main
 from utils.overlay import MAP_COLOUR
@@ -149,9 +150,9 @@ def test_charts_show_every_method_threshold_and_image(folders):
             lines = re.findall("polyline points='(.*?)'", chart)
             drawn = np.array([[point.split(",") for point in line.split()] for line in lines], float)
             assert drawn.shape == (2, 256, 2)
-            height = report.BOTTOM - drawn[..., 1]
+            height = parts.BOTTOM - drawn[..., 1]
             expected = [curves[f"{method}/set & <b>/{name}"] for method in ("maps", "again")]
-            np.testing.assert_allclose(height / (report.BOTTOM - report.TOP), expected, atol=1e-3)
+            np.testing.assert_allclose(height / (parts.BOTTOM - parts.TOP), expected, atol=1e-3)
     bars = np.array(re.findall("height='(.*?)'", histogram), float).reshape(2, report.HISTOGRAM_BINS)
     top = float(re.findall("text-anchor='end'>(.*?)<", histogram)[-1])
-    np.testing.assert_allclose(bars.sum(axis=1) / (report.BOTTOM - report.TOP) * top, IMAGES, atol=0.05)
+    np.testing.assert_allclose(bars.sum(axis=1) / (parts.BOTTOM - parts.TOP) * top, IMAGES, atol=0.05)

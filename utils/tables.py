@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from utils.evaluation import SetScores
 from utils.metrics import UNDEFINED
+from utils.scoring import SetScores
 
 COLUMNS = {"meanDic": "mDice", "meanIoU": "mIoU", "wFm": "wFm", "Sm": "Sm", "meanEm": "mEm", "mae": "MAE"}
 """The six measures of the paper's tables by their name in `MEASURES`."""
@@ -64,7 +64,7 @@ def results_table(scores: list[SetScores], mask_rule: str) -> Table:
     for entry in scores:
         result = entry.measures.result()
         figures = [f"{100 * result[name]:.3f}" for name in COLUMNS]
-        rows.append([entry.dataset, entry.method, scored(entry), *figures])
+        rows.append([entry.dataset, entry.method, entry.scored(), *figures])
     header = ["set", "method", "images", *COLUMNS.values()]
     return Table(f"Measures times 100, mask rule {mask_rule}", header, rows)
 
@@ -76,21 +76,16 @@ def paper_table(scores: list[SetScores], method: str) -> Table:
     for dataset, networks in PAPER.items():
         own = reached.get(dataset)
         for network, published in networks.items():
-            figures = [f"{figure:.2f} {_points(100 * own[name] - figure)}" if own else f"{figure:.2f}"
+            figures = [f"{figure:.2f} {points(100 * own[name] - figure)}" if own else f"{figure:.2f}"
                        for name, figure in zip(COLUMNS, published)]
             rows.append([dataset, network, *figures])
     title = f"The paper's Table 1, and by how many points {method} differs on the sets measured here"
     return Table(title, ["set", "network", *COLUMNS.values()], rows)
 
 
-def _points(difference: float) -> str:
+def points(difference: float) -> str:
+    """A difference with its sign."""
     return f"{round(difference, 2) + 0.0:+.2f}"  # adding 0 turns -0.0 into 0.0
-
-
-def scored(entry: SetScores) -> str:
-    """How many images were scored, and of how many if not of all."""
-    images = entry.measures.images
-    return str(images) if images == entry.masks else f"{images} of {entry.masks}"
 
 
 def notes(scores: list[SetScores]) -> list[str]:

@@ -16,13 +16,15 @@ from utils.errors import UserError
 def run(args: argparse.Namespace) -> int:
     """The measures of maps and masks in files, against a plain loop over thresholds on some of them."""
     from tests.metrics_oracle import measure
-    from utils.evaluation import measure_all, measure_files, read_pair
+    from utils.evaluation import CHUNK, measure_files, read_pair
+    from utils.scoring import measure_all
 
+    measure_pair = functools.partial(measure_files, mask_rule="mid")
     read = functools.partial(read_pair, mask_rule="mid")
     pairs = _pairs(args)
     some = pairs[::max(1, len(pairs) // args.loop_images)][:args.loop_images]
     reading = shortest(args.rounds, lambda: [read(pair) for pair in pairs]) / len(pairs)
-    ours = shortest(args.rounds, lambda: [measure_files(pair, "mid") for pair in pairs]) / len(pairs)
+    ours = shortest(args.rounds, lambda: [measure_pair(pair) for pair in pairs]) / len(pairs)
     loop = shortest(args.rounds, lambda: [measure(*read(pair)) for pair in some]) / len(some)
     height, width = read(pairs[0])[0].shape
     print(f"{len(pairs)} images, the first {width}x{height}; shortest of {args.rounds} rounds")
@@ -34,12 +36,13 @@ def run(args: argparse.Namespace) -> int:
 
     shared = (pairs * -(-args.images // len(pairs)))[:args.images]
     for workers in sorted({max(1, count) for count in args.workers}):
-        seconds = shortest(args.rounds, lambda count=workers: list(measure_all(shared, "mid", count)))
+        seconds = shortest(args.rounds,
+                           lambda count=workers: list(measure_all(measure_pair, shared, count, CHUNK)))
         rate = len(shared) / seconds
         print(f"{workers} worker(s) {rate:8.1f} images per second, their start spread over {len(shared)}")
 
     print("where one worker's time goes:")
-    for name, share in profile(lambda: [measure_files(pair, "mid") for pair in pairs]):
+    for name, share in profile(lambda: [measure_pair(pair) for pair in pairs]):
         print(f"{100 * share:6.1f} %  {name}")
     return 0
 
