@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from lib.catalog import NETWORKS
+from lib.catalog import GAINS, NETWORKS
 from lib.segmenter import PolypSegmenter
 from utils import backend
 
@@ -67,6 +67,9 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
                         help=".npz of this program, or the .pth or .pkl of another")
     parser.add_argument("--model_type", default=None, metavar="NAME",
                         help=f"one of {', '.join(NETWORKS)}; left out, what the weights say of themselves")
+    parser.add_argument("--gain", default=None, choices=GAINS,
+                        help="of V2 and DSRA networks, see docs/dsra.md; left out, what the weights say, or "
+                             "softmax as published")
     parser.add_argument("--testsize", type=int, default=352, help="side the images are resized to, in pixels")
     parser.add_argument("--tta", choices=("none", "flips"), default="none",
                         help="flips averages each image's logits with those of its three mirror images, in "
@@ -77,4 +80,5 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
 def load_segmenter(args: argparse.Namespace) -> PolypSegmenter:
     """The network that the flags of `add_network_arguments` describe. Raises what `PolypSegmenter` does."""
     prepare_device(args)
-    return PolypSegmenter(args.weights, args.model_type, args.testsize, args.device, args.tta == "flips")
+    return PolypSegmenter(args.weights, args.model_type, args.testsize, args.device, args.tta == "flips",
+                          gain=args.gain)

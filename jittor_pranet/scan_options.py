@@ -23,13 +23,21 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
                         help="synapse takes the raw labels of 13 organs to the 8 that are measured")
 
 
-def reading_of(args: argparse.Namespace) -> Reading:
-    """How the flags of `add_reading_arguments` say that scans are read.
+def reading_flags(reading: Reading) -> list[str]:
+    """The command-line flags that give this reading."""
+    values = {"num_class": [reading.num_class], "slice_axis": [reading.axis], "window": reading.window,
+              "label_map": [reading.label_map]}
+    return [text for name, each in values.items() if each and each[0] is not None
+            for text in (f"--{name}", *map(str, each))]
+
+
+def reading_of(args) -> Reading:
+    """How the flags of `add_reading_arguments`, or attributes of these names, say that scans are read.
 
     Raises:
         UserError: the number of classes is missing or too large, or the window is no range.
     """
-    if args.num_class is None:
+    if not args.num_class or args.num_class < 2:
         raise UserError("--num_class is missing: the number of classes of the label maps, the background "
                         "included (Synapse 9, ACDC 4)")
     if args.num_class > MOST_CLASSES:

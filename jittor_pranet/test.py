@@ -1,4 +1,4 @@
-"""Writes the maps of a trained network for test sets."""
+"""Writes the maps of a trained network for test sets: of polyps, or the label maps of scans."""
 
 from __future__ import annotations
 
@@ -6,90 +6,116 @@ import argparse
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-
-from jittor_pranet.options import add_network_arguments, fraction, load_segmenter, whole
-from lib.segmenter import PolypSegmenter
-from utils.dataset import WORKERS, TestImages, find_test_sets, image_batches
-from utils.image_io import read_rgb, write_map
+from jittor_pranet.options import add_network_arguments, fraction, whole
+from jittor_pranet.scan_options import add_reading_arguments, reading_flags, reading_of
+from jittor_pranet.testing import polyps, scans
+from lib.catalog import TASKS
+from utils.checkpoint import read_info
+from utils.dataset import WORKERS
+from utils.errors import UserError
 from utils.interruption import Interruption
-from utils.overlay import overlay
 from utils.progress import Progress
 
 OVERLAYS, EVALUATION = "overlays", "evaluation"  # folders beside those of the sets
+PARTS = {"binary": polyps, "multiclass": scans}
+# What weights that were trained here say of themselves, if no flag says otherwise.
+TESTSIZE = {"binary": 352, "multiclass": 224}  # as published
+REMEMBERED = ("num_class", "slice_axis", "window", "label_map")  # what weights say of how they were trained
+# Flags that say nothing to the other task.
+ONLY = {"binary": ("no_minmax", "threshold"), "multiclass": (*REMEMBERED, "test_list", "nifti")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     required = argparse.SUPPRESS  # keeps "(default: None)" out of the help
+    parser.add_argument("--task", choices=TASKS, default=None,
+                        help="binary or multiclass; left out, what the weights say, or binary")
     add_network_arguments(parser)
+    parser.set_defaults(testsize=None)
     parser.add_argument("--test_path", required=True, metavar="DIR", default=required,
-                        help="folder with one folder per test set, each with images/")
+                        help="folder with one folder per test set, each with images/; multiclass: each with "
+                             "scans, or a folder of scans")
     parser.add_argument("--save_path", required=True, metavar="DIR", default=required,
                         help="maps go to SAVE_PATH/<set>/<image>.png")
     parser.add_argument("--datasets", nargs="+", default=None, metavar="SET",
                         help="test sets to take; all that are there if left out")
     parser.add_argument("--bs", type=whole(1), default=1,
                         help="images in a batch; the maps do not depend on it")
-    parser.add_argument("--no_minmax", action="store_true",
-                        help="write the probability; the published maps are stretched to 0..255 per image")
-    parser.add_argument("--threshold", type=fraction, default=None, metavar="T",
-                        help="write 255 where the map is above T (from 0 to below 1) and 0 elsewhere")
     parser.add_argument("--overlays", action="store_true",
-                        help=f"write the images with the map's contour to SAVE_PATH/{OVERLAYS} too")
+                        help=f"write the images with the map's contour, or the slices with their classes, to "
+                             f"SAVE_PATH/{OVERLAYS} too")
     parser.add_argument("--evaluate", action="store_true",
-                        help="measure the maps against the masks of the test sets afterwards")
+                        help="measure the maps against the truth of the test sets afterwards")
     parser.add_argument("--workers", type=whole(0), default=WORKERS,
                         help="processes that read images ahead; 0 reads them between the batches")
+    binary = parser.add_argument_group("binary")
+    binary.add_argument("--no_minmax", action="store_true",
+                        help="write the probability; the published maps are stretched to 0..255 per image")
+    binary.add_argument("--threshold", type=fraction, default=None, metavar="T",
+                        help="write 255 where the map is above T (from 0 to below 1) and 0 elsewhere")
+    multiclass = parser.add_argument_group(
+        "multiclass", "Left out, the first four are what the weights say of their training.")
+    add_reading_arguments(multiclass)
+    multiclass.add_argument("--test_list", default=None, metavar="FILE",
+                            help="text file with the names of the scans to take; all if left out")
+    multiclass.add_argument("--nifti", action="store_true",
+                            help="write .nii.gz with the scan's spacing in place of .npz")
 
 
 def run(args: argparse.Namespace) -> int:
-    sets = {name: TestImages(folder, args.testsize)
-            for name, folder in find_test_sets(args.test_path, args.datasets).items()}
-    segmenter = load_segmenter(args)
+    settle(args)
+    part = PARTS[args.task]
+    sets = part.find_sets(args)
+    overlays = Path(args.save_path) / OVERLAYS if args.overlays else None
     total = sum(map(len, sets.values()))
-    print(f"{segmenter.model_type}: {total} images of {', '.join(sets)} on {segmenter.device}")
-    with Interruption() as interruption, Progress(total, "testing", "image") as progress:
-        for name, images in sets.items():
-            for stem, values in set_maps(segmenter, images, args):
-                write_results(Path(args.save_path), name, stem, images, values, args.overlays)
-                progress.step(note=name)
-                if interruption.signal:
-                    print(f"stopped after {progress.done} of {total} images; run again to complete")
-                    return interruption.exit_code
+    unit = "image" if args.task == "binary" else "scan"
+    with Interruption() as interruption, closing(part.write_maps(args, sets, overlays)) as written, \
+            Progress(total, "testing", unit) as progress:
+        for name in written:
+            progress.step(note=name)
+            if interruption.signal:
+                print(f"stopped after {progress.done} of {total} {unit}s; run again to complete")
+                return interruption.exit_code
     print(f"maps: {Path(args.save_path).resolve()}")
-    if args.overlays:
-        print(f"overlays: {Path(args.save_path).resolve() / OVERLAYS}")
-    return evaluate(args, sets) if args.evaluate else 0
+    if overlays:
+        print(f"overlays: {overlays.resolve()}")
+    measured = [name for name, each in sets.items() if part.has_truth(args, name, each)]
+    return evaluate(args, list(sets), measured) if args.evaluate else 0
 
 
-def evaluate(args: argparse.Namespace, sets: dict[str, TestImages]) -> int:
+def settle(args: argparse.Namespace) -> None:
+    """Sets what was left out to what the weights say of themselves.
+
+    Raises:
+        UserError: a flag is for the other task, or the weights cannot be read.
+    """
+    info = read_info(args.weights)
+    args.task = args.task or (info["task"] if info.get("task") in TASKS else "binary")
+    other, = (task for task in TASKS if task != args.task)
+    for name in ONLY[other]:
+        if getattr(args, name) not in (None, False):
+            raise UserError(f"--{name}: is not for --task {args.task}; leave it out")
+    if args.task == "multiclass":
+        for name in REMEMBERED:
+            if getattr(args, name) is None:
+                setattr(args, name, info.get(name))
+        args.testsize = args.testsize or info.get("trainsize")
+    args.testsize = args.testsize or TESTSIZE[args.task]
+
+
+def evaluate(args: argparse.Namespace, sets: list[str], measured: list[str]) -> int:
     """Runs the program `evaluate` on what was written; a process of its own, since this one holds Jittor."""
-    measured = [name for name in sets if (Path(args.test_path) / name / "masks").is_dir()]
     if len(measured) < len(sets):
-        print(f"not measured, having no masks: {', '.join(name for name in sets if name not in measured)}")
+        print(f"not measured, having no truth: {', '.join(name for name in sets if name not in measured)}")
     if not measured:
         return 0
     root = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-m", "jittor_pranet", "evaluate", "--pred_root", args.save_path,
                "--gt_root", args.test_path, "--datasets", *measured,
                "--result_path", str(Path(args.save_path) / EVALUATION)]
+    if args.task == "multiclass":
+        command += ["--task", args.task, *reading_flags(reading_of(args)),
+                    *(["--test_list", args.test_list] if args.test_list else [])]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}).returncode
-
-
-def set_maps(segmenter: PolypSegmenter, images: TestImages, args: argparse.Namespace):
-    """Yields (stem, uint8 map of the image's own size) for a test set."""
-    for batch, stems, sizes in image_batches(images, args.bs, args.workers):
-        for stem, values in zip(stems, segmenter.maps(batch, sizes, minmax=not args.no_minmax)):
-            if args.threshold is not None:
-                values = np.where(values > args.threshold, 1.0, 0.0)
-            yield stem, (values * 255).astype(np.uint8)
-
-
-def write_results(folder: Path, name: str, stem: str, images: TestImages, values: np.ndarray,
-                  with_overlay: bool) -> None:
-    write_map(folder / name / f"{stem}.png", values)
-    if with_overlay:
-        picture = overlay(np.asarray(read_rgb(images.files[stem])), values)
-        write_map(folder / OVERLAYS / name / f"{stem}.png", picture)

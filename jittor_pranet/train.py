@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import sys
 import time
@@ -13,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from jittor_pranet.options import prepare_device
-from jittor_pranet.training.augmentation import augment
 from jittor_pranet.training.board import Board
+from jittor_pranet.training.classes import Classes
 from jittor_pranet.training.logs import Log
 from jittor_pranet.training.options import (
     Config,
@@ -23,7 +22,8 @@ from jittor_pranet.training.options import (
     resumed_config,
     saved_config,
 )
-from jittor_pranet.training.pictures import write_curves, write_samples
+from jittor_pranet.training.pictures import write_curves
+from jittor_pranet.training.polyps import Polyps
 from jittor_pranet.training.snapshot import (
     BEST,
     BEST_AVERAGE,
@@ -38,22 +38,19 @@ from jittor_pranet.training.snapshot import (
     write_best,
     write_snapshot,
 )
-from jittor_pranet.training.validation import Sample, find_selection, mean_dice
+from jittor_pranet.training.task import Measured, Task
 from utils import backend, processes
 from utils.checkpoint import load_encoder_weights, load_weights
-from utils.dataset import TrainSet, batches_per_epoch, epoch_batches
 from utils.errors import UserError
-from utils.image_io import Pair
 from utils.interruption import Interruption
 from utils.processes import Share
 from utils.progress import Progress
 
-__all__ = ["add_arguments", "run", "scaled_sizes"]
+__all__ = ["add_arguments", "run"]
 
-SCALES = (0.75, 1.0, 1.25)  # each batch makes one optimizer step at each
+TASKS = {"binary": Polyps, "multiclass": Classes}
 LOG, EPOCH_LOG = "log.csv", "epochs.csv"
 CANDIDATES = {"val_mDice": BEST, "ema_mDice": BEST_AVERAGE}  # columns of the log, files of the best
-AUGMENTATION = 2  # tells its random numbers from those of the order and the split
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,18 +59,16 @@ def run(args: argparse.Namespace) -> int:
     if config.select_on_test and processes.is_first():
         print("warning: --select_on_test chooses best.npz on test sets, whose figures then say too much; "
               "--val_fraction is the honest way", file=sys.stderr)
-    train_set = TrainSet(config.train_path, config.trainsize, in_memory=args.cache == "ram")
+    task = TASKS[config.task](config, in_memory=args.cache == "ram")
     device = prepare_device(args)
-    check_agreement(config, train_set, snapshot)
+    check_agreement(config, task, snapshot)
     board = None
     if processes.is_first():
         open_folder(folder)
         board = Board(folder / "tensorboard") if args.tensorboard else None
-    trainer = Trainer(config, folder, train_set, args.workers, snapshot, board)
-    held = sum(map(len, trainer.selection.values()))
-    print(f"{config.model_type}: {len(trainer.train_set)} pairs, {held} to choose the best weights on, "
-          f"batches of {config.batchsize}, {trainer.total_steps} steps on {device}"
-          + (f" in {processes.COUNT} processes" if processes.COUNT > 1 else ""))
+    trainer = Trainer(config, folder, task, args.workers, snapshot, board)
+    print(f"{config.model_type}: {task}, batches of {config.batchsize}, {trainer.total_steps} steps "
+          f"on {device}" + (f" in {processes.COUNT} processes" if processes.COUNT > 1 else ""))
     if snapshot:
         print(f"resumed after step {trainer.position.step}")
     code = trainer.run(args.save_every, args.save_steps)
@@ -120,20 +115,9 @@ def learning_rate(config: Config, epoch: int, step: int) -> float:
     return rate * min((step + 1) / config.warmup_steps, 1.0) if config.warmup_steps else rate
 
 
-def scaled_sizes(size: int) -> list[int]:
-    """The sides of the three scales: multiples of 32 next to 0.75, 1 and 1.25 times ``size``."""
-    return [max(round(size * scale / 32), 1) * 32 for scale in SCALES]
-
-
-def fingerprint(pairs: list[Pair]) -> str:
-    """Tells sets of other files apart: a digest of all stems and the files' sizes in bytes."""
-    listed = [(pair.stem, pair.image.stat().st_size, pair.mask.stat().st_size) for pair in pairs]
-    return hashlib.sha256(repr(listed).encode()).hexdigest()
-
-
-def check_agreement(config: Config, train_set: TrainSet, snapshot: Snapshot | None) -> None:
+def check_agreement(config: Config, task: Task, snapshot: Snapshot | None) -> None:
     """Raises UserError where processes, on several machines perhaps, were given or see different things."""
-    seen = {"flags": config, "training set": fingerprint(train_set.pairs),
+    seen = {"flags": config, "training set": task.fingerprint,
             "snapshot to resume": snapshot and snapshot.position}
     for rank, others in enumerate(processes.gather(seen)):
         for name, value in others.items():
@@ -149,13 +133,10 @@ class Trainer:
     Many processes each compute their share of a batch and stay in step; the first of them writes.
     """
 
-    def __init__(self, config: Config, folder: Path, train_set: TrainSet, workers: int,
+    def __init__(self, config: Config, folder: Path, task: Task, workers: int,
                  snapshot: Snapshot | None, board: Board | None):
-        self.config, self.folder, self.workers, self.board = config, folder, workers, board
-        self.data = fingerprint(train_set.pairs)
-        train_pairs, self.selection = find_selection(config, train_set.pairs)
-        self.train_set = train_set = train_set.subset(train_pairs)
-        self.epoch_steps = batches_per_epoch(train_set, config.batchsize) * len(SCALES)
+        self.config, self.folder, self.task, self.workers, self.board = config, folder, task, workers, board
+        self.epoch_steps = task.batches_per_epoch * len(task.sizes)
         self.total_steps = min(config.epochs * self.epoch_steps, config.max_steps or math.inf)
         self._build(fresh=snapshot is None)
         self.position = Position()
@@ -164,12 +145,12 @@ class Trainer:
         processes.take_from_first([variable for part in self.parts().values() for variable in part.values()])
         backend.jt.sync_all()  # a step on values that are still to be computed would sum in another order
         self.first_step = self.position.step  # of this process: kernels are compiled in the steps after it
-        self.losses = ["loss", *(f"map{stage}" for stage in self.model.decoder.stages)]
+        self.losses = ["loss", *task.loss_names(self.model)]
         self.judged = [column for column in CANDIDATES if column != "ema_mDice" or self.average]
         if processes.is_first():
             columns = ("step", "epoch", "size", "lr", *self.losses, "seconds", "images_per_s")
             self.log = Log(folder / LOG, columns, self.position.step)
-            columns = ("step", "epoch", "lr", *self.losses, *self.judged, "seconds")
+            columns = ("step", "epoch", "lr", *self.losses, *self.judged, *task.figures, "seconds")
             self.epoch_log = Log(folder / EPOCH_LOG, columns, self.position.ended)
 
     def _build(self, fresh: bool) -> None:
@@ -179,7 +160,7 @@ class Trainer:
 
         config = self.config
         backend.jt.set_global_seed(config.seed)
-        self.model = build_model(config.model_type)
+        self.model = build_model(config.model_type, config.num_class, config.gain)
         if fresh and config.backbone_weights:
             load_encoder_weights(self.model.encoder, config.backbone_weights)
         if fresh and config.weights:
@@ -187,11 +168,11 @@ class Trainer:
         self.model.decoder.weighted_bce = config.weighted_bce
         self.model.train()
         backend.jt.sync_all()  # the weights are drawn now, in an order that no option changes
-        self.optimizer = Adam(trainable_parameters(self.model), config.clip)
+        self.optimizer = Adam(trainable_parameters(self.model), config.clip, config.weight_decay)
         self.average = Average(self.model, config.ema) if config.ema else None
 
     def _restore(self, snapshot: Snapshot) -> None:
-        if snapshot.data != self.data:
+        if snapshot.data != self.task.fingerprint:
             raise UserError(f"{self.config.train_path}: is not the set that the run of {snapshot.source} was "
                             "begun with; give that one as --train_path, or start a new run with --weights")
         restore(snapshot, self.parts())
@@ -237,22 +218,15 @@ class Trainer:
 
     def train_epoch(self, epoch: int):
         """Makes the steps of an epoch that are left to do; yields the row of the log for each."""
-        first_batch, first_scale = divmod(self.position.step - epoch * self.epoch_steps, len(SCALES))
-        config = self.config
-        sizes = scaled_sizes(config.trainsize)
-        batches = epoch_batches(self.train_set, config.batchsize, config.seed, epoch, self.workers,
-                                first_batch)
-        for number, (images, masks, stems) in enumerate(batches, first_batch):
-            share = processes.share_of(len(stems))
-            if config.flips or config.turns:
-                rng = np.random.default_rng([config.seed, epoch, number, AUGMENTATION])
-                images, masks = augment(images, masks, rng, share, config.flips, config.turns)
-            for size in sizes[first_scale:]:
+        sizes = self.task.sizes
+        first_batch, first_size = divmod(self.position.step - epoch * self.epoch_steps, len(sizes))
+        for images, targets, stems in self.task.batches(epoch, self.workers, first_batch):
+            for size in sizes[first_size:]:
                 if self.position.step >= self.total_steps:
                     return
                 start = time.perf_counter()
-                lr = learning_rate(config, epoch, self.position.step)
-                losses = self.step(images, masks, share, size, lr)
+                lr = learning_rate(self.config, epoch, self.position.step)
+                losses = self.step(images, targets, processes.share_of(len(stems)), size, lr)
                 if not all(map(math.isfinite, losses)):
                     raise UserError(f"the loss of step {self.position.step + 1} is {sum(losses)} on "
                                     f"{', '.join(stems)}; lower --lr, or look at these images and masks. The "
@@ -262,20 +236,17 @@ class Trainer:
                 yield {"step": self.position.step, "epoch": epoch + 1, "size": size, "lr": lr,
                        **dict(zip(self.losses, (sum(losses), *losses))),
                        "seconds": round(seconds, 4), "images_per_s": round(len(stems) / seconds, 2)}
-            first_scale = 0
+            first_size = 0
 
-    def step(self, images: np.ndarray, masks: np.ndarray, share: Share, size: int, lr: float) -> list[float]:
-        """One optimizer step on this share of a batch at one scale; returns the batch's loss of each map."""
-        from lib.ops import resize_bilinear
-
+    def step(self, images: np.ndarray, targets: np.ndarray, share: Share, size: int, lr: float,
+             ) -> list[float]:
+        """One optimizer step on this share of a batch at one size; returns the batch's losses."""
         jt = backend.jt
         np.random.seed(np.random.SeedSequence([self.config.seed, self.position.step]).generate_state(4))
-        new_size = self.position.step - self.first_step < len(SCALES)
+        new_size = self.position.step - self.first_step < len(self.task.sizes)
         with backend.compiling(f"step {self.position.step + 1}") if new_size else nullcontext(), \
                 processes.sharing(share):
-            images, masks = (resize_bilinear(jt.array(batch), (size, size), align_corners=True).stop_grad()
-                             for batch in (images, masks))
-            losses = [loss * share.fraction for loss in self.model.losses(self.model(images), masks)]
+            losses = [loss * share.fraction for loss in self.task.losses(self.model, images, targets, size)]
             self.optimizer.step(sum(losses), lr)
             jt.sync_all()  # as above: each step begins with nothing left to do, after a resume as well
             if self.average:
@@ -287,7 +258,7 @@ class Trainer:
     def end_epoch(self, epoch: int, interruption: Interruption) -> bool:
         """Measures, keeps the best weights, logs and draws; False if a signal came in between."""
         start, measured = time.perf_counter(), {}
-        for column in self.judged if self.selection else ():
+        for column in self.judged if self.task.selects else ():
             with self.average.in_place() if column == "ema_mDice" else nullcontext():
                 measured[column] = self.measure(column, interruption)
             if measured[column] is None:
@@ -297,40 +268,43 @@ class Trainer:
         self.position.ended = self.position.step
         return True
 
-    def measure(self, column: str, interruption: Interruption) -> tuple[float, list[Sample]] | None:
-        """mDice of the network as it is, and samples; None if a signal came.
+    def measure(self, column: str, interruption: Interruption) -> Measured | None:
+        """The network as it is; None if a signal came.
 
         Keeps the weights if they are the best of this ``column``.
         """
         with backend.compiling("validation"):
-            measured = mean_dice(self.model, self.selection, self.config, interruption)
+            measured = self.task.measure(self.model, interruption)
         file = CANDIDATES[column]
-        if measured and measured[0] > self.position.best.get(file, -math.inf):
-            self.position.best[file] = measured[0]
+        if measured and measured.dice > self.position.best.get(file, -math.inf):
+            self.position.best[file] = measured.dice
             if processes.is_first():
-                write_best(self.folder / file, self.model, measured[0], self.position.step,
+                write_best(self.folder / file, self.model, measured.dice, self.position.step,
                            saved_config(self.config))
         return measured
 
-    def report(self, epoch: int, measured: dict[str, tuple[float, list[Sample]]], seconds: float) -> None:
+    def report(self, epoch: int, measured: dict[str, Measured], seconds: float) -> None:
         """Logs and draws an epoch, which was ``measured`` for ``seconds``."""
-        dice = dict.fromkeys(self.judged)
-        for column, (figure, samples) in measured.items():
-            dice[column] = figure
+        dice, figures = dict.fromkeys(self.judged), dict.fromkeys(self.task.figures)
+        for column, each in measured.items():
+            dice[column] = each.dice
             if CANDIDATES[column] == BEST:
-                write_samples(self.folder / "samples.png", samples,
-                              f"step {self.position.step}, mDice {figure:.4f} of all")
+                figures.update(each.figures)
+                self.task.write_samples(self.folder / "samples.png", each.samples,
+                                        f"step {self.position.step}, mDice {each.dice:.4f} of all")
         rows = [row for row in self.log.rows if row["epoch"] == epoch + 1]
         means = {name: sum(row[name] for row in rows) / len(rows) for name in self.losses}
         seconds += sum(row["seconds"] for row in rows)
         self.record(self.epoch_log, {"step": self.position.step, "epoch": epoch + 1, "lr": rows[-1]["lr"],
-                                     **means, **dice, "seconds": round(seconds, 1)})
-        write_curves(self.folder / "curves.png", self.log.rows, self.epoch_log.rows)
+                                     **means, **dice, **figures, "seconds": round(seconds, 1)})
+        write_curves(self.folder / "curves.png", self.log.rows, self.epoch_log.rows, self.losses[1:],
+                     self.task.figures)
 
     def save(self) -> None:
         """Writes a snapshot, which every process waits for."""
         if processes.is_first():
-            write_snapshot(self.folder, self.parts(), self.position, saved_config(self.config), self.data)
+            write_snapshot(self.folder, self.parts(), self.position, saved_config(self.config),
+                           self.task.fingerprint)
         processes.wait_for_all()
 
     def parts(self) -> dict[str, dict]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from utils.errors import UserError
 
 GAINS = ("softmax", "sigmoid", "difference")  # of DSRA: see `lib.ops.dsra_gain`
+TASKS = ("binary", "multiclass")
 SIZE_DIVISOR = 32  # the encoders halve height and width five times
 
 

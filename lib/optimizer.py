@@ -1,4 +1,4 @@
-"""Adam as PyTorch computes it, with the gradients clamped by value; the moving average of a network."""
+"""Adam and AdamW as PyTorch computes them, the gradients clamped by value; a network's moving average."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from lib import ops
 from utils import processes
 from utils.backend import jt
 
+NO_CLIP = 3e38  # float32 ends there, and kernels compiled with -ffast-math must not see infinity
+
 
 def trainable_parameters(model) -> list:
     """The parameters that take gradients: without running statistics and unused published layers."""
@@ -16,14 +18,19 @@ def trainable_parameters(model) -> list:
 
 
 class Adam:
-    """Adam (Kingma and Ba, ICLR 2015, algorithm 1) without weight decay.
+    """Adam (Kingma and Ba, ICLR 2015), with weight decay AdamW (Loshchilov and Hutter, ICLR 2019).
 
     Jittor's own adds eps outside the bias correction and so takes other steps where gradients are tiny.
-    Gradients are those of all processes' losses together, clamped element by element to [-clip, clip].
+    Gradients are those of all processes' losses together.
+
+    Args:
+        clip: gradients are clamped element by element to [-clip, clip]; None leaves them.
+        weight_decay: every parameter loses lr * weight_decay of itself at each step.
     """
 
-    def __init__(self, parameters: list, clip: float):
-        self.parameters, self.clip = parameters, clip
+    def __init__(self, parameters: list, clip: float | None, weight_decay: float = 0.0):
+        self.parameters, self.weight_decay = parameters, weight_decay
+        self.clip = NO_CLIP if clip is None else clip
         self.steps = 0
         self.means = [jt.zeros_like(value).stop_grad() for value in parameters]
         self.squares = [jt.zeros_like(value).stop_grad() for value in parameters]
@@ -34,7 +41,8 @@ class Adam:
         self.steps += 1
         ops.adam_step(self.parameters, gradients, self.means, self.squares, self.clip,
                       rate=lr / (1.0 - ops.BETAS[0] ** self.steps),
-                      correction=(1.0 - ops.BETAS[1] ** self.steps) ** 0.5)
+                      correction=(1.0 - ops.BETAS[1] ** self.steps) ** 0.5,
+                      decay=1.0 - lr * self.weight_decay)
 
 
 class Average:

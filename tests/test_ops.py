@@ -139,18 +139,21 @@ def test_resize(size, align_corners, formulas):
     check(lambda x: ops.resize_bilinear(x, size, align_corners), theirs, noise("x", 2, 3, 8, 8))
 
 
-def test_adam_takes_pytorchs_steps(formulas):
+@pytest.mark.parametrize(("clip", "weight_decay"), [(0.5, 0.0), (None, 0.1)])
+def test_adam_takes_pytorchs_steps(formulas, clip, weight_decay):
     """With tiny gradients too, where the place of eps decides, and with clamped ones."""
     start = noise("start", 6)
     slopes = np.array([1e-9, 1e-7, 1e-3, 0.4, -3.0, 50.0], np.float32)
     ours, theirs = jt.array(start), torch.tensor(start, requires_grad=True)
-    optimizer, peer = Adam([ours], clip=0.5), torch.optim.Adam([theirs], lr=1e-3)
+    optimizer = Adam([ours], clip, weight_decay)
+    peer = torch.optim.AdamW([theirs], lr=1e-3, weight_decay=weight_decay)
     for step in range(5):
         factor = 1.0 + step % 2
         optimizer.step((ours * jt.array(slopes) * factor).sum(), lr=1e-3)
         peer.zero_grad()
         (theirs * torch.tensor(slopes) * factor).sum().backward()
-        theirs.grad.clamp_(-0.5, 0.5)
+        if clip:
+            theirs.grad.clamp_(-clip, clip)
         peer.step()
     assert_close(ours.numpy(), theirs.detach().numpy(), "adam")
 

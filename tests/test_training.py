@@ -186,7 +186,7 @@ def held_out_dice(weights: Path, train_path: Path, seed: int) -> float:
     config = Config(train_path=str(train_path), epoch=2, batchsize=2, trainsize=SIZE, seed=seed)
     pairs = find_pairs(train_path / "images", train_path / "masks")
     return mean_dice(load_model("PraNet-V2", weights), find_selection(config, pairs)[1], config,
-                     Interruption())[0]
+                     Interruption()).dice
 
 
 def test_the_other_encoder_resumes_to_the_same_bits(tmp_path):

@@ -74,7 +74,7 @@ def test_six_training_steps(case):
     PVT-PraNet-V2 the published one is 0.004, where PyTorch 2.13 in float32 is off by 0.014, and by 0.008 if
     all images are scaled by 1 + 1e-7.
     """
-    from jittor_pranet.train import scaled_sizes
+    from jittor_pranet.training.polyps import scaled_sizes
     from lib.ops import resize_bilinear
     from lib.optimizer import Adam, trainable_parameters
 

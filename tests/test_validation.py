@@ -85,7 +85,7 @@ def test_ticks_are_few_even_and_around_the_values(values):
 
 def test_a_falling_loss_falls_in_its_chart(tmp_path):
     steps = [{"step": step, "map2": 10.0 / step} for step in range(1, 400)]
-    write_curves(tmp_path / "curves.png", steps, [{"step": 399, "val_mDice": None}])
+    write_curves(tmp_path / "curves.png", steps, [{"step": 399, "val_mDice": None}], ["map2"])
     pixels = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB")).astype(int)
     rows, columns = np.nonzero((pixels == (0, 114, 178)).all(2) & (np.arange(len(pixels)) > 43)[:, None])
     heights = [rows[columns == column].mean() for column in np.unique(columns)]

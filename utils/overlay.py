@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
 
+from utils.scans import PALETTE
+
 MAP_COLOUR = (0, 255, 255)  # cyan and yellow stand out from mucosa, for colour-blind eyes too
 MASK_COLOUR = (255, 255, 0)
+OPACITY = 0.5  # of a class's colour
 
 
 def overlay(image: np.ndarray, found: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -21,6 +24,13 @@ def overlay(image: np.ndarray, found: np.ndarray, mask: np.ndarray | None = None
         picture[_outline(mask >= 128)] = MASK_COLOUR
     picture[_outline(found >= 128)] = MAP_COLOUR
     return picture
+
+
+def label_overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The classes of ``labels`` (H, W) in colour over an image (C, H, W) in [0, 1]: uint8 (H, W, 3)."""
+    grey = np.broadcast_to(image, (3, *labels.shape)).transpose(1, 2, 0) * 255
+    tinted = np.where(labels[..., None] > 0, (1 - OPACITY) * grey + OPACITY * PALETTE[labels], grey)
+    return np.round(tinted).clip(0, 255).astype(np.uint8)
 
 
 def _outline(region: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from jittor_pranet.training.validation import Sample
 from utils.files import write_whole
 from utils.image_io import read_rgb
+from utils.scans import PALETTE
 
 PANEL, MARGIN = (800, 280), (64, 44, 24, 36)  # a chart's size; left, top, right, bottom around its frame
 INK, GRID, BACKGROUND = (40, 40, 40), (225, 225, 225), (255, 255, 255)
@@ -21,22 +22,31 @@ TILE = 176  # side of a sample's pictures
 Points = list[tuple[float, float]]
 
 
-def write_curves(path: Path, steps: list[dict], epochs: list[dict]) -> None:
-    """Draws the loss of each map by step and, where it was measured, mDice by epoch.
+def write_curves(path: Path, steps: list[dict], epochs: list[dict], losses: list[str],
+                 figures: tuple[str, ...] = ()) -> None:
+    """Draws the losses by step and, where they were measured, mDice and other figures by epoch.
 
     Args:
         steps, epochs: the rows of log.csv and epochs.csv.
+        losses, figures: their columns to draw.
     """
-    maps = [name for name in steps[0] if name.startswith("map")]
     width = max(1, len(steps) // 60)
-    losses = {name: _smooth([(row["step"], row[name]) for row in steps], width) for name in maps}
-    charts = [_chart(f"loss of each map, mean of {width} steps" if width > 1 else "loss of each map", losses)]
+    lines = {name: _smooth([(row["step"], row[name]) for row in steps], width) for name in losses}
+    charts = [_chart(f"losses, mean of {width} steps" if width > 1 else "losses", lines)]
     dice = {label: points for label, column in (("weights", "val_mDice"), ("average", "ema_mDice"))
-            if (points := [(row["step"], row[column]) for row in epochs if row.get(column) is not None])}
+            if (points := _measured(epochs, column))}
     if dice:
         best = max(value for points in dice.values() for _, value in points)
         charts.append(_chart(f"validation mDice, best {best:.4f}", dice, marks=True))
+    classes = {name.removeprefix("val_dice"): points for name in figures
+               if (points := _measured(epochs, name))}
+    if classes:
+        charts.append(_chart("validation Dice of each class", classes, marks=True))
     _write(path, np.concatenate([np.asarray(chart) for chart in charts]))
+
+
+def _measured(epochs: list[dict], column: str) -> Points:
+    return [(row["step"], row[column]) for row in epochs if row.get(column) is not None]
 
 
 def write_samples(path: Path, samples: list[Sample], title: str) -> None:
@@ -52,6 +62,25 @@ def write_samples(path: Path, samples: list[Sample], title: str) -> None:
     for sample in samples:
         tiles = (np.asarray(read_rgb(sample.pair.image)), sample.levels, sample.mask.astype(np.uint8) * 255,
                  _error(sample.levels >= 128, sample.mask))
+        rows.append(np.concatenate([_tile(tile) for tile in tiles], axis=1))
+    _write(path, np.concatenate(rows))
+
+
+def write_label_samples(path: Path, samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]], title: str,
+                        ) -> None:
+    """Draws one row for each slice: image (C,H,W) in [0,1], the labels found and the true ones (H,W)."""
+    heading = Image.new("RGB", (3 * TILE, 60), BACKGROUND)
+    draw, font = ImageDraw.Draw(heading), _font(13)
+    draw.text((6, 3), title, INK, font)
+    classes = sorted({label for _, *maps in samples for each in maps for label in np.unique(each)} - {0})
+    for place, label in enumerate(classes):
+        draw.text((6 + 28 * place, 22), str(label), tuple(PALETTE[label].tolist()), font)
+    for column, name in enumerate(("image", "found", "true")):
+        draw.text((column * TILE + 6, 42), name, INK, font)
+    rows = [np.asarray(heading)]
+    for image, *maps in samples:
+        picture = np.uint8(255 * np.broadcast_to(image, (3, *image.shape[1:])).clip(0, 1)).transpose(1, 2, 0)
+        tiles = (picture, *(PALETTE[each] for each in maps))
         rows.append(np.concatenate([_tile(tile) for tile in tiles], axis=1))
     _write(path, np.concatenate(rows))
 

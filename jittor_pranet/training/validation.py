@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jittor_pranet.training.options import Config
+from jittor_pranet.training.task import Measured
 from lib.segmenter import finish_map
 from utils import backend, processes
 from utils.dataset import WORKERS, find_test_sets, normalise, read_ahead
@@ -75,7 +76,7 @@ def find_selection(config: Config, pairs: list[Pair]) -> tuple[list[Pair], dict[
 
 
 def mean_dice(model, sets: dict[str, list[Pair]], config: Config, interruption: Interruption,
-              ) -> tuple[float, list[Sample]] | None:
+              ) -> Measured | None:
     """The mean over the sets of mDice, as `test --evaluate` measures it, and some samples.
 
     None if a signal came on the way. The model is left in training mode. Of many processes each one measures
@@ -97,7 +98,7 @@ def mean_dice(model, sets: dict[str, list[Pair]], config: Config, interruption: 
         figures.update(others_figures)
         samples.update(others_samples)
     means = [_mean_dice(figures[pair] for pair in pairs) for pairs in sets.values()]
-    return sum(means) / len(means), [samples[pair] for pair in pairs if pair in samples]
+    return Measured(sum(means) / len(means), [samples[pair] for pair in pairs if pair in samples])
 
 
 def _mean_dice(figures: Iterable[PairFigures]) -> float:

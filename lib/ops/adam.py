@@ -1,4 +1,4 @@
-"""One step of Adam on many parameters."""
+"""One step of Adam or AdamW on many parameters."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ TENSORS = 16  # that one launch steps, as in pointwise.cuh
 
 
 def adam_step(values: list, gradients: list, means: list, squares: list, clip: float, rate: float,
-              correction: float) -> None:
+              correction: float, decay: float = 1.0) -> None:
     """Moves ``values`` and their moments, all float32.
 
     Gradients are clamped to [-clip, clip]; ``rate`` is lr / (1 - beta1^t) and ``correction`` is
-    sqrt(1 - beta2^t).
+    sqrt(1 - beta2^t). The values are multiplied by ``decay`` first (AdamW).
     """
     step = _fused if choice.fused() else _plain
-    data = {"clip": clip, "rate": rate, "correction": correction}
+    data = {"clip": clip, "rate": rate, "correction": correction, "decay": decay}
     for start in range(0, len(values), TENSORS):
         group = [each[start:start + TENSORS] for each in (values, gradients, means, squares)]
         moved = step(*group, data)
@@ -30,7 +30,7 @@ def _plain(values: list, gradients: list, means: list, squares: list, data: dict
     gradients = [jt.clamp(each, -data["clip"], data["clip"]) for each in gradients]
     means = [mean * BETAS[0] + each * (1.0 - BETAS[0]) for mean, each in zip(means, gradients)]
     squares = [square * BETAS[1] + each * each * (1.0 - BETAS[1]) for square, each in zip(squares, gradients)]
-    values = [value - data["rate"] * mean / (square.sqrt() / data["correction"] + EPS)
+    values = [value * data["decay"] - data["rate"] * mean / (square.sqrt() / data["correction"] + EPS)
               for value, mean, square in zip(values, means, squares)]
     return values + means + squares
 
@@ -40,8 +40,8 @@ def _fused(values: list, gradients: list, means: list, squares: list, data: dict
     tensors = ", ".join(f"{{{_pointers(i, count)}, in{i}->num}}" for i in range(count))
     call = f"""
         const Adam body{{{{{tensors}}}, (float)data["clip"], (float)data["rate"], (float)data["correction"],
-                        {EPS}f, (float){BETAS[0]}, (float){1.0 - BETAS[0]!r}, (float){BETAS[1]},
-                        (float){1.0 - BETAS[1]!r}}};
+                        (float)data["decay"], {EPS}f, (float){BETAS[0]}, (float){1.0 - BETAS[0]!r},
+                        (float){BETAS[1]}, (float){1.0 - BETAS[1]!r}}};
         long parts = 0;
         for (int i = 0; i < {count}; ++i) parts += Adam::parts(body.tensors[i].size);
         items(parts, body);

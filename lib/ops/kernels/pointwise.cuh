@@ -132,7 +132,7 @@ struct Adam {  // one item for each `share` elements of a tensor; tensors follow
     static constexpr int lanes = THREADS;
     static constexpr long share = 16384;
     Tensor tensors[TENSORS];
-    float clip, rate, correction, eps;
+    float clip, rate, correction, decay, eps;
     float old_mean, new_mean, old_square, new_square;  // beta1, 1 - beta1, beta2, 1 - beta2
 
     static long parts(long size) { return (size + share - 1) / share; }
@@ -151,7 +151,7 @@ struct Adam {  // one item for each `share` elements of a tensor; tensors follow
             const float square = t.square[i] * old_square + g * g * new_square;
             t.new_mean[i] = mean;
             t.new_square[i] = square;
-            t.new_value[i] = t.value[i] - rate * mean / (std::sqrt(square) / correction + eps);
+            t.new_value[i] = t.value[i] * decay - rate * mean / (std::sqrt(square) / correction + eps);
         }
     }
 };

@@ -1,0 +1,1 @@
+"""Parts of the program test: one module for each task."""

@@ -1,0 +1,55 @@
+"""What `train` has to know of a task; polyps.py and classes.py beside this file are the two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from utils.interruption import Interruption
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a network reached at the end of an epoch: mean Dice, other figures by name, samples to draw."""
+
+    dice: float
+    samples: list
+    figures: dict[str, float | None] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """Made of a configuration and whether to keep the files in memory; as text, what there is to train on.
+
+    Attributes:
+        fingerprint: tells training sets apart.
+        sizes: sides of the squares that every batch is resized to; each makes a step.
+        batches_per_epoch: how many `batches` yields from the first one on.
+        selects: whether there is something to choose the best weights on.
+        figures: names of what is measured beside the mean Dice.
+    """
+
+    fingerprint: str
+    sizes: list[int]
+    batches_per_epoch: int
+    selects: bool
+    figures: tuple[str, ...]
+
+    def batches(self, epoch: int, workers: int, first_batch: int,
+                ) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
+        """This process's share of each batch, augmented: images, targets; the names of the whole batch."""
+
+    def loss_names(self, model) -> list[str]:
+        """The losses that are summed and trained."""
+
+    def losses(self, model, images: np.ndarray, targets: np.ndarray, size: int) -> list:
+        """Those losses, each the mean over the images, which are resized to squares of side ``size``."""
+
+    def measure(self, model, interruption: Interruption) -> Measured | None:
+        """The network as it is, left in training mode; None if a signal came."""
+
+    def write_samples(self, path: Path, samples: list, title: str) -> None:
+        """Draws samples of what was measured."""
