@@ -62,6 +62,11 @@ class LabelledSlices:
     Every scan is decoded once at the start, so that a broken one is named now and not an hour into training.
     Volumes stay in memory, where a slice of them is at hand.
 
+    Attributes:
+        scans: in the order of their names.
+        of_scan: the slices of each of them.
+        labelled: those that show a class.
+
     Args:
         names: a text file with the names of the scans to take, one in a line; None takes all.
         in_memory: keep pictures and slices as well.
@@ -77,6 +82,7 @@ class LabelledSlices:
         self.scans = find_scans(folder, names)
         self.room = available_memory()
         self.of_scan: dict[Scan, list[Slice]] = {}
+        self.labelled: set[Scan] = set()
         self.channels = self._check(folder, in_memory)
 
     def __len__(self) -> int:
@@ -101,13 +107,13 @@ class LabelledSlices:
     def _check(self, folder: str | Path, in_memory: bool) -> int:
         """Decodes every scan; returns the number of channels that all have."""
         channels: dict[int, Scan] = {}
-        classes: set[int] = set()
 
         def decode(scan: Scan) -> None:
             pixels = read_scan(scan, self.reading)
             if pixels.labels is None:
                 raise UserError(f"{scan.image}: has no labels, which are needed here")
-            classes.update(np.unique(pixels.labels).tolist())
+            if pixels.labels.any():
+                self.labelled.add(scan)
             channels.setdefault(pixels.image.shape[1], scan)
             self.of_scan[scan] = self._slices_of(scan, pixels, keep=in_memory or scan.is_volume)
 
@@ -117,7 +123,7 @@ class LabelledSlices:
             grey, colour = channels[1].image, channels[3].image
             raise UserError(f"{folder}: some images are grey, as {grey}, and some in colour, as {colour}; "
                             "expected all of one kind")
-        if classes <= {0}:
+        if not self.labelled:
             raise UserError(f"{folder}: no label map shows a class, all are 0; expected labels from 1 to "
                             f"{self.reading.num_class - 1}")
         return next(iter(channels))

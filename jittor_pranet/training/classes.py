@@ -17,6 +17,7 @@ from lib.segmenter import most_likely
 from utils import backend, processes
 from utils.dataset import WORKERS, read_ahead
 from utils.errors import UserError
+from utils.image_io import name_some
 from utils.interruption import Interruption
 from utils.label_metrics import FIGURES, LabelMeasures, ScanFigures, count_labels
 from utils.slices import (
@@ -143,7 +144,7 @@ def split(config: Config, whole: LabelledSlices) -> tuple[LabelledSlices, Labell
     """What to train on, and what to choose the best weights on, if anything.
 
     Raises:
-        UserError: too few patients, or a defect of --val_path.
+        UserError: too few patients, none held out shows a class, or a defect of --val_path.
     """
     if config.val_path:
         return whole, LabelledSlices(config.val_path, whole.reading, config.trainsize, names=config.val_list)
@@ -157,5 +158,8 @@ def split(config: Config, whole: LabelledSlices) -> tuple[LabelledSlices, Labell
     count = min(max(round(config.val_fraction * len(groups)), 1), len(groups) - 1)
     chosen = np.random.default_rng([config.seed, SPLIT]).permutation(len(groups))[:count]
     held = {groups[index] for index in chosen}
-    return (whole.subset([scan for scan in whole.scans if scan.group not in held]),
-            whole.subset([scan for scan in whole.scans if scan.group in held]))
+    parts = [[scan for scan in whole.scans if (scan.group in held) == wanted] for wanted in (False, True)]
+    if not whole.labelled.intersection(parts[1]):
+        raise UserError(f"--val_fraction {config.val_fraction}: the patients held out show no class "
+                        f"({name_some(sorted(held))}); take another --seed, or give --val_path")
+    return whole.subset(parts[0]), whole.subset(parts[1])

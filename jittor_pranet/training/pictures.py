@@ -41,7 +41,8 @@ def write_curves(path: Path, steps: list[dict], epochs: list[dict], losses: list
     classes = {name.removeprefix("val_dice"): points for name in figures
                if (points := _measured(epochs, name))}
     if classes:
-        charts.append(_chart("validation Dice of each class", classes, marks=True))
+        colours = {name: tuple(PALETTE[int(name)].tolist()) for name in classes}
+        charts.append(_chart("validation Dice of each class", classes, marks=True, colours=colours))
     _write(path, np.concatenate([np.asarray(chart) for chart in charts]))
 
 
@@ -101,8 +102,10 @@ def _tile(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(tile)
 
 
-def _chart(title: str, lines: dict[str, Points], marks: bool = False) -> Image.Image:
+def _chart(title: str, lines: dict[str, Points], marks: bool = False,
+           colours: dict[str, tuple[int, int, int]] | None = None) -> Image.Image:
     """Lines over steps, in one frame; ``marks`` puts a dot on each point."""
+    colours = colours or {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(lines)}
     chart = Image.new("RGB", PANEL, BACKGROUND)
     draw, font = ImageDraw.Draw(chart), _font(13)
     left, top, right, bottom = MARGIN[0], MARGIN[1], PANEL[0] - MARGIN[2], PANEL[1] - MARGIN[3]
@@ -124,13 +127,14 @@ def _chart(title: str, lines: dict[str, Points], marks: bool = False) -> Image.I
         draw.text((place(x, y_ticks[0])[0], bottom + 6), f"{x:g}", INK, font, anchor="ma")
     draw.text((left, 8), title, INK, _font(15))
     draw.text((right, bottom + 20), "step", INK, font, anchor="ra")
+    width = min(70, (right - left - 220) / len(lines))  # of a name
     for number, (name, line) in enumerate(lines.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        colour = colours[name]
         draw.line([place(*point) for point in line], colour, 2)
         for x, y in (place(*point) for point in line if marks or len(line) == 1):
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), colour)
         if len(lines) > 1:
-            draw.text((right - 70 * (len(lines) - number) + 10, 24), name, colour, font)
+            draw.text((right - width * (len(lines) - number) + 10, 24), name, colour, font)
     return chart
 
 
