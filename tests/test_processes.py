@@ -17,6 +17,7 @@ import pytest
 
 from tests.compare import assert_close, parity_bound
 from tests.test_programs import ROOT, draw_set, run
+from tests.test_slices import write_scan
 from utils import backend, processes
 from utils.checkpoint import read_info, read_weights
 from utils.dataset import TrainSet, epoch_batches
@@ -131,8 +132,8 @@ def rows_of(path: Path) -> list[dict]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def losses_of(path: Path) -> list[list[float]]:
-    return [[float(row[name]) for name in ("loss", "map2", "map3", "map4", "map5")] for row in rows_of(path)]
+def losses_of(path: Path, parts: tuple[str, ...] = ("map2", "map3", "map4", "map5")) -> list[list[float]]:
+    return [[float(row[name]) for name in ("loss", *parts)] for row in rows_of(path)]
 
 
 def means_of(folder: Path) -> np.ndarray:
@@ -166,6 +167,27 @@ def test_two_processes_follow_one(place):
     assert list(dice) == list(expected_dice) == ["6", "10"]
     assert_close([*dice.values()], [*expected_dice.values()], "mDice of rounded maps", "mDice")
     assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
+
+
+@needs_mpi
+def test_two_processes_follow_one_with_several_classes(place):
+    """The Dice loss is that of the whole batch; a batch of 4 and, the last of an epoch, of 3."""
+    (place / "scans").mkdir()
+    for number in range(9):
+        write_scan(place / "scans" / f"case{number // 2}_slice{number % 2}.npz", (64, 60), number)
+    options = ("train", "--task", "multiclass", "--num_class", 4, "--model_type", "PVT-PraNet-V2",
+               "--train_path", "scans", "--trainsize", 64, "--batchsize", 4, "--seed", 3, "--max_steps", 4,
+               "--device", "cpu")
+    run(*options, "--train_save", "one_of_classes", cwd=place)
+    run_many(2, "jittor_pranet", *options, "--train_save", "two_of_classes", cwd=place)
+    one, two = (place / f"{count}_of_classes" for count in ("one", "two"))
+    found, expected = (losses_of(folder / "log.csv", ("ce", "dice", "background")) for folder in (two, one))
+    assert len(found) == 4
+    assert_close(found, expected, "loss", "losses")
+    found, expected = map(means_of, (two, one))
+    assert np.linalg.norm(found - expected) <= parity_bound(8e-6, "gradient") * np.linalg.norm(expected)
+    dice, expected_dice = (read_info(folder / "best.npz")["mDice"] for folder in (two, one))
+    assert_close(dice, expected_dice, "mDice of rounded maps", "mDice")
 
 
 @needs_mpi
