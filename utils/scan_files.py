@@ -129,6 +129,12 @@ def read_nifti(path: Path) -> Stored:
         return Stored(image, spacing=_nifti_spacing(header), header=header.binaryblock)
 
 
+def nifti_affine(path: Path) -> np.ndarray:
+    """Where the voxels of a NIfTI lie, (4, 4) from indices to mm. Raises UserError."""
+    with _reading(path, "nifti"), _nifti_file(path) as file:
+        return _nifti_header(_nibabel(path), file).get_best_affine()
+
+
 def nifti_bytes(path: Path, labels: np.ndarray, spacing: tuple[float, ...] | None, header: bytes | None,
                 ) -> bytes:
     """A .nii.gz of uint8 ``labels`` with three axes, for writing to ``path``.

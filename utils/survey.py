@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -53,31 +55,46 @@ class Finding:
 
 
 @dataclass
-class Survey:
-    """What a set consists of.
+class Findings:
+    """What was found in the set of a folder.
 
     Attributes:
-        sources, sizes: how many images each has; sizes as "WIDTHxHEIGHT", sources of a training set alone.
-        findings: by kind, every kind that there is, in the order of `STOPPING` and `REMARKABLE`.
-        pixels: digest of the pixels of every readable image, by its path from the set's folder.
+        stopping, remarkable: kinds of findings and what they mean.
+        findings: by kind, every kind that there is, in the order of both.
     """
 
+    stopping: ClassVar[dict[str, str]]
+    remarkable: ClassVar[dict[str, str]]
     root: Path
-    images: int
-    masks: int
-    sources: Counter = field(default_factory=Counter)
-    sizes: Counter = field(default_factory=Counter)
-    findings: dict[str, list[Finding]] = field(
-        default_factory=lambda: {kind: [] for kind in (*STOPPING, *REMARKABLE)})
-    pixels: dict[str, str] = field(default_factory=dict)
+    findings: dict[str, list[Finding]] = field(init=False)
+
+    def __post_init__(self):
+        self.findings = {kind: [] for kind in (*self.stopping, *self.remarkable)}
 
     @property
     def stops(self) -> int:
         """The number of findings that stop training or evaluation."""
-        return sum(len(self.findings[kind]) for kind in STOPPING)
+        return sum(len(self.findings[kind]) for kind in self.stopping)
 
     def add(self, kind: str, path: Path, detail: str = "") -> None:
-        self.findings[kind].append(Finding(str(path.relative_to(self.root)), detail))
+        self.findings[kind].append(Finding(os.path.relpath(path, self.root), detail))
+
+
+@dataclass
+class Survey(Findings):
+    """What a set of images and masks consists of.
+
+    Attributes:
+        sources, sizes: how many images each has; sizes as "WIDTHxHEIGHT", sources of a training set alone.
+        pixels: digest of the pixels of every readable image, by its path from the set's folder.
+    """
+
+    stopping, remarkable = STOPPING, REMARKABLE
+    images: int
+    masks: int
+    sources: Counter = field(default_factory=Counter)
+    sizes: Counter = field(default_factory=Counter)
+    pixels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
