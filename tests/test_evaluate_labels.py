@@ -33,15 +33,13 @@ def folders(tmp_path):
     """
     for place, name in enumerate(SETS):
         for number in range(SCANS):
-            truth, found = np.zeros((2, 4, 24, 30), np.uint8)
+            truth = np.zeros((4, 24, 30), np.uint8)
             truth[1:, 5:15, 3:14] = 1
-            found[1:, 5 + 2 * number:15 + number, 3 + place:14] = 1
             if number != 2:
                 truth[:3, 8:20, 18:28] = 2
-            if number != 1:
-                found[:2, 8:20, 18:28] = 2
             image = np.random.default_rng(number).random(truth.shape, np.float32)
-            save(tmp_path / "gt" / name / f"volume{number}.npz", image=image, label=truth, spacing=np.array(SPACING))
+            save(tmp_path / "gt" / name / f"volume{number}.npz", image=image, label=truth,
+                 spacing=np.array(SPACING))
         write_maps(tmp_path / "gt" / name, tmp_path / "maps" / name, {
             f"volume{number}": found_labels(number, place) for number in range(SCANS)})
     return tmp_path
@@ -156,7 +154,7 @@ def test_files_agree_with_each_other(folders):
     for row in rows(folders / "out" / "per_scan.csv"):
         expected = of_scans[row["dataset"], row["scan"], row["class"]]
         assert row == {name: "" if value is None else str(value) for name, value in expected.items()}
-    dice = [row["Dice"] for (dataset, _, name), row in of_scans.items() if (dataset, name) == ("first", "liver")]
+    dice = [of_scans["first", f"volume{number}", "liver"]["Dice"] for number in range(SCANS)]
     assert_close(entries["first"]["classes"]["liver"]["Dice"], np.mean(dice), "label metrics")
 
 
@@ -179,14 +177,15 @@ def test_several_methods_and_the_paper(folders, capsys):
     for number in range(SCANS):  # a perfect method
         with np.load(folders / "gt" / "Synapse" / f"volume{number}.npz") as volume:
             save(folders / "perfect" / "Synapse" / f"volume{number}.npz", label=volume["label"])
-    assert evaluate(folders, "--pred_root", str(folders / "perfect"), "--datasets", "Synapse", "--compare") == 0
+    more = ["--pred_root", str(folders / "perfect"), "--datasets", "Synapse", "--compare"]
+    assert evaluate(folders, *more) == 0
     found = summary(folders)["methods"]
     assert list(found) == ["maps", "perfect"]
     mean = found["perfect"]["datasets"]["Synapse"]["mean"]
     assert (mean["Dice"], mean["HD95"], mean["ASSD_mm"]) == (1, 0, 0)
     tables = capsys.readouterr().out.split("\n\n")
     line = next(line for line in tables[-2].splitlines() if line.startswith("Synapse  EMCAD-B2-DSRA"))
-    assert line.split() == ["Synapse", "EMCAD-B2-DSRA", "83.75", "+16.25", "74.81", "+25.19", "17.77", "-17.77"]
+    assert line.split()[2:] == ["83.75", "+16.25", "74.81", "+25.19", "17.77", "-17.77"]
 
 
 # ---------------------------------------------------------------- other files
@@ -288,8 +287,10 @@ def test_scans_come_worst_first_with_their_worst_slice(folders):
     with np.load(folders / "gt" / "first" / f"{order[0]}.npz") as volume:
         truth = volume["label"]
     wrong = (found_labels(int(order[0][-1]), 0) != truth).sum(axis=(1, 2))
-    assert f"slice 3 of 4, middle slice: {wrong[2]:,} wrong voxels" in text or wrong.argmax() == 2
-    assert f"slice {wrong.argmax() + 1} of 4, " in text and f"most wrong: {wrong.max():,} wrong voxels" in text
+    worst = wrong.argmax()
+    assert worst != 2
+    assert f"slice 3 of 4, middle slice: {wrong[2]} wrong voxels" in text
+    assert f"slice {worst + 1} of 4, most wrong: {wrong[worst]} wrong voxels" in text
 
 
 def test_classes_have_their_colours(folders):

@@ -85,7 +85,7 @@ def read_pair(pair: LabelPair, reading: Reading,
             that are no classes.
     """
     found = read_labels(pair.map, reading.axis)
-    # The image is not looked at: a range to clip it to keeps it from being refused for want of one.
+    # The image is not looked at: any window keeps it from being refused for want of one.
     pixels = read_scan(pair.scan, dataclasses.replace(reading, window=reading.window or (0.0, 1.0)))
     if pixels.labels is None:
         raise UserError(f"{pair.scan.image}: has no label map, so nothing can be measured; add it, or take "

@@ -128,7 +128,7 @@ def write_labels(folder: str | os.PathLike, scan: Scan, labels: np.ndarray, pixe
     nifti_file = _as_nifti(path, labels, pixels) if suffix == ".nii.gz" else b""
     with write_whole(path) as file:
         if suffix == ".png":
-            picture = Image.fromarray(labels[0], "P")
+            picture = Image.fromarray(labels[0])
             picture.putpalette(PALETTE.tobytes())
             picture.save(file, format="PNG")
         elif suffix == ".nii.gz":
