@@ -88,7 +88,8 @@ def _opponent():
     def by_medpy(found: np.ndarray, truth: np.ndarray) -> list[float]:
         # medpy's assd is these two before version 0.5, and since then another mean in the same time.
         directed = binary.asd(found, truth), binary.asd(truth, found)
-        return [binary.dc(found, truth), binary.jc(found, truth), binary.hd95(found, truth), np.mean(directed)]
+        return [binary.dc(found, truth), binary.jc(found, truth), binary.hd95(found, truth),
+                np.mean(directed)]
     return "medpy", by_medpy
 
 
