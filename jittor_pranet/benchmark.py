@@ -12,8 +12,8 @@ from lib.catalog import NETWORKS
 from utils import backend
 
 # What can be timed, and the module in benchmarks/ whose `run(args) -> exit code` does it.
-BENCHMARKS = {"evaluate": "evaluate", "data": "data", "infer": "networks", "train": "networks",
-              "ops": "ops", "cold_start": "cold_start"}
+BENCHMARKS = {"evaluate": "evaluate", "labels": "labels", "data": "data", "infer": "networks",
+              "train": "networks", "ops": "ops", "cold_start": "cold_start"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(NETWORKS)}; with data, the one whose training is to be kept busy")
     backend.add_device_argument(parser)
     _add_comparison(parser.add_argument_group("--what infer, train, ops, cold_start").add_argument)
-    add = parser.add_argument_group("--what evaluate, data").add_argument
+    add = parser.add_argument_group("--what evaluate, labels, data").add_argument
     add("--workers", type=whole(0), nargs="+", default=[0, 1, 2], metavar="N",
         help="numbers of processes to compare")
-    add("--images", type=whole(1), default=1000, metavar="N", help="images that they are timed on")
+    add("--images", type=whole(1), default=1000, metavar="N",
+        help="images that they are timed on, of evaluate and data")
     _add_evaluate(parser.add_argument_group("--what evaluate").add_argument)
+    parser.add_argument_group("--what labels").add_argument(
+        "--shape", type=whole(8), nargs=3, default=[150, 512, 512], metavar=("D", "H", "W"),
+        help="voxels of the volume")
     _add_data(parser.add_argument_group("--what data").add_argument)
 
 

@@ -11,9 +11,10 @@ from jittor_pranet.label_report import write_report
 from jittor_pranet.results import write_csv, write_json, write_summary
 from jittor_pranet.scan_options import reading_of
 from utils.errors import UserError
-from utils.label_evaluation import evaluate_labels, find_sets
+from utils.label_evaluation import evaluate_labels
 from utils.label_metrics import FIGURES, STATES
 from utils.label_tables import class_names, classes_table, means_table, notes, paper_table
+from utils.scan_sets import find_scan_sets
 from utils.scans import Reading
 from utils.scoring import SetScores
 from utils.tables import Table
@@ -24,7 +25,7 @@ def measure(args: argparse.Namespace, methods: dict[str, Path], folder: Path,
     """Measures the label maps and writes the figures. Returns tables, remarks, names of the files."""
     reading, absent = reading_of(args), args.absent or "sound"
     names = _names(args.class_names, reading)
-    sets = find_sets(args.gt_root, args.datasets)
+    sets = find_scan_sets(args.gt_root, args.datasets)
     scores = evaluate_labels(methods, sets, reading, absent, args.workers, args.allow_missing)
 
     tables = [means_table(scores), *(classes_table(dataset, scores, names) for dataset in sets)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -11,8 +13,9 @@ import numpy as np
 import pytest
 from hypothesis.extra import numpy as arrays
 
+from jittor_pranet.__main__ import main
 from tests import label_oracle
-from tests.compare import assert_close
+from tests.compare import TOLERANCES, assert_close
 from utils.errors import UserError
 from utils.label_metrics import ABSENT_RULES, FIGURES, STATES, LabelMeasures, count_labels, measure_scan
 
@@ -210,3 +213,19 @@ def test_mistakes(found, truth, complaint):
 
 def test_every_rule_has_every_state():
     assert all(list(rule) == list(STATES[1:]) for rule in ABSENT_RULES.values())
+
+
+# ---------------------------------------------------------------- benchmark
+
+
+@pytest.mark.parametrize("opponent", ["medpy", "plain formulas"])
+def test_benchmark_compares_equal_figures(opponent, capsys, monkeypatch):
+    if opponent == "medpy":
+        pytest.importorskip("medpy")
+    else:
+        monkeypatch.setitem(sys.modules, "medpy.metric", None)
+    assert main(["benchmark", "--what", "labels", "--shape", "16", "48", "64", "--rounds", "1",
+                 "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert float(re.search("differ by (.*) at most", printed)[1]) <= TOLERANCES["label metrics"].absolute
+    assert re.search(f"{opponent} .* times as long", printed) and "1 worker(s)" in printed

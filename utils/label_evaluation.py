@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
-from utils.image_io import describe, list_folder, name_some
+from utils.image_io import describe, list_folder
 from utils.label_metrics import LabelMeasures, ScanFigures, measure_scan
 from utils.scan_files import SUFFIXES, kind_of
-from utils.scan_folders import Scan, find_scans, look_for_scans
-from utils.scans import Reading, read_labels, read_scan
+from utils.scans import Reading, Scan, read_labels, read_scan
 from utils.scoring import SetScores, default_workers, fill, pairing_defects
 
 SCANS_PER_WORKER = 8  # starting a process costs about as much as measuring this many volumes of ACDC
@@ -28,27 +27,7 @@ class LabelPair:
     scan: Scan
 
 
-def find_sets(gt_root: Path, wanted: list[str] | None = None) -> dict[str, Path]:
-    """The sets of scans in a folder by name, the wanted ones if any are named; or the folder, if it is one.
-
-    Raises:
-        UserError: there is no such folder, no set in it, or no set of a wanted name.
-    """
-    if _holds_scans(gt_root):
-        found = {gt_root.resolve().name: gt_root}
-    else:
-        found = {path.name: path for path in list_folder(gt_root) if path.is_dir() and _holds_scans(path)}
-    if not found:
-        raise UserError(f"{gt_root}: holds no set of scans, nor is it one (.npz or .h5 files, or the folders "
-                        f"images and labels); it holds {describe(list_folder(gt_root))}")
-    unknown = [name for name in wanted or [] if name not in found]
-    if unknown:
-        raise UserError(f"{gt_root}: has no set {name_some(unknown)}; with scans it holds "
-                        f"{name_some(list(found), 20)}")
-    return {name: found[name] for name in wanted or found}
-
-
-def evaluate_labels(methods: dict[str, Path], sets: dict[str, Path], reading: Reading, absent: str,
+def evaluate_labels(methods: dict[str, Path], sets: dict[str, list[Scan]], reading: Reading, absent: str,
                     workers: int = 0, allow_missing: bool = False) -> list[SetScores]:
     """Measures the label maps ``root/<set>`` of every method against every set's own.
 
@@ -58,11 +37,8 @@ def evaluate_labels(methods: dict[str, Path], sets: dict[str, Path], reading: Re
     Raises:
         UserError: a folder is missing, a map has a defect, a set has no map to score, or a worker was killed.
     """
-    plans = []
-    for dataset, folder in sets.items():
-        scans = find_scans(folder)
-        plans += [plan_set(method, root / dataset, dataset, scans, LabelMeasures(reading.num_class, absent))
-                  for method, root in methods.items()]
+    plans = [plan_set(method, root / dataset, dataset, scans, LabelMeasures(reading.num_class, absent))
+             for dataset, scans in sets.items() for method, root in methods.items()]
     workers = workers or default_workers(sum(len(pairs) for _, pairs in plans), SCANS_PER_WORKER)
     measure = functools.partial(measure_files, reading=reading)
     return fill(plans, measure, workers, 1, allow_missing, "scan")
@@ -109,7 +85,7 @@ def read_pair(pair: LabelPair, reading: Reading,
             that are no classes.
     """
     found = read_labels(pair.map, reading.axis)
-    # The image is not looked at: a range to clip it to keeps it from being refused for want of one.
+    # The image is not looked at: any window keeps it from being refused for want of one.
     pixels = read_scan(pair.scan, dataclasses.replace(reading, window=reading.window or (0.0, 1.0)))
     if pixels.labels is None:
         raise UserError(f"{pair.scan.image}: has no label map, so nothing can be measured; add it, or take "
@@ -121,12 +97,3 @@ def read_pair(pair: LabelPair, reading: Reading,
         raise UserError(f"{pair.map}: holds the label {found.max()}, expected 0..{reading.num_class - 1}; "
                         "--num_class counts the background")
     return found, pixels.labels, pixels.spacing
-
-
-def _holds_scans(folder: Path) -> bool:
-    """Whether scans are to be found here, be they without a defect or not."""
-    try:
-        scans, defects = look_for_scans(folder)
-    except UserError:
-        return False
-    return bool(scans or defects)

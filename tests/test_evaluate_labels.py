@@ -1,0 +1,400 @@
+"""The program `evaluate` on label maps of several classes: its figures, files, report, and wrong maps."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jittor_pranet.__main__ import main
+from tests import label_oracle
+from tests.compare import assert_close
+from tests.test_report import Page
+from utils.scans import PALETTE, Reading, find_scans, read_scan, write_labels
+
+SETS = ("first", "second & <b>")
+SCANS = 3
+SPACING = (4.0, 0.5, 0.8)
+READING = Reading(4)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two sets of volumes in gt/, and in maps/ what a method found: worse the higher a volume's number.
+
+    Of the three classes the last is in no volume; the second is missed in volume 1 and made up in volume 2.
+    """
+    for place, name in enumerate(SETS):
+        for number in range(SCANS):
+            truth = np.zeros((4, 24, 30), np.uint8)
+            truth[1:, 5:15, 3:14] = 1
+            if number != 2:
+                truth[:3, 8:20, 18:28] = 2
+            image = np.random.default_rng(number).random(truth.shape, np.float32)
+            save(tmp_path / "gt" / name / f"volume{number}.npz", image=image, label=truth,
+                 spacing=np.array(SPACING))
+        write_maps(tmp_path / "gt" / name, tmp_path / "maps" / name, {
+            f"volume{number}": found_labels(number, place) for number in range(SCANS)})
+    return tmp_path
+
+
+def found_labels(number: int, place: int) -> np.ndarray:
+    found = np.zeros((4, 24, 30), np.uint8)
+    found[1:, 5 + 2 * number:15 + number, 3 + place:14] = 1
+    if number != 1:
+        found[:2, 8:20, 18:28] = 2
+    return found
+
+
+def save(path: Path, **arrays) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+
+
+def write_maps(gt: Path, folder: Path, maps: dict[str, np.ndarray], nifti: bool = False) -> None:
+    for scan in find_scans(gt):
+        write_labels(folder, scan, maps[scan.name], read_scan(scan, READING), nifti)
+
+
+def evaluate(folders: Path, *more: str) -> int:
+    return main(["evaluate", "--task", "multiclass", "--num_class", "4", "--pred_root", str(folders / "maps"),
+                 "--gt_root", str(folders / "gt"), "--result_path", str(folders / "out"), *more])
+
+
+def summary(folders: Path) -> dict:
+    return json.loads((folders / "out" / "summary.json").read_text())
+
+
+def per_scan(folders: Path) -> dict[tuple[str, str, str], dict]:
+    rows = json.loads((folders / "out" / "per_scan.json").read_text())
+    return {(row["dataset"], row["scan"], row["class"]): row for row in rows}
+
+
+def rows(path: Path) -> list[dict]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# ---------------------------------------------------------------- figures
+
+
+def test_figures_equal_the_oracle(folders):
+    assert evaluate(folders) == 0
+    found = per_scan(folders)
+    assert len(found) == len(SETS) * SCANS * 3
+    for place, dataset in enumerate(SETS):
+        for scan in find_scans(folders / "gt" / dataset):
+            truth = read_scan(scan, READING).labels
+            maps = found_labels(int(scan.name[-1]), place)
+            row = found[dataset, scan.name, "1"]
+            expected = label_oracle.measure(maps == 1, truth == 1)
+            in_mm = label_oracle.measure(maps == 1, truth == 1, SPACING)
+            reached = [row[name] for name in ("Dice", "IoU", "HD95", "ASSD", "HD95_mm", "ASSD_mm")]
+            assert_close(reached, expected + in_mm[2:], "label metrics", scan.name)
+            assert row["state"] == "both"
+
+
+def test_absent_classes_by_both_rules(folders, capsys):
+    states = ["both", "missed", "false"]
+    for rule, figures in (("sound", [(0.0, None), (0.0, None)]), ("published", [(0.0, 0.0), (1.0, 0.0)])):
+        assert evaluate(folders, "--absent", rule, "--datasets", "first") == 0
+        found = [per_scan(folders)["first", f"volume{number}", "2"] for number in range(SCANS)]
+        assert [row["state"] for row in found] == states
+        assert [(row["Dice"], row["HD95_mm"]) for row in found[1:]] == figures
+        entry = summary(folders)["datasets"]["first"]
+        assert summary(folders)["absent"] == rule
+        dice = entry["classes"]["2"]["Dice"]
+        assert dice == (found[0]["Dice"] + figures[0][0] + figures[1][0]) / 3
+        assert [entry["classes"]["2"][state] for state in states] == [1, 1, 1]
+        of_all = [each["Dice"] for each in entry["classes"].values()]
+        if rule == "sound":
+            assert of_all[2] is None
+            assert_close(entry["mean"]["Dice"], np.mean(of_all[:2]), "label metrics")
+        else:
+            assert of_all[2] == 0.0
+            assert_close(entry["mean"]["Dice"], np.mean(of_all), "label metrics")
+        error = capsys.readouterr().err
+        assert "first, maps: of 3 classes in 3 scans, 1 missed, 1 false, 3 absent: " in error
+        assert ("Dice is defined in no scan for 3;" in error) == (rule == "sound")
+
+
+def test_confusion_and_its_rows(folders):
+    assert evaluate(folders, "--datasets", "first") == 0
+    counts = np.array(summary(folders)["datasets"]["first"]["confusion"])
+    assert counts.sum() == SCANS * 4 * 24 * 30
+    assert counts.sum(axis=1)[1:].tolist() == [SCANS * 3 * 10 * 11, 2 * 3 * 12 * 10, 0]
+    assert counts[2, 2] == 2 * 12 * 10  # found in volume 0 alone, two slices of three
+
+
+def test_files_do_not_depend_on_the_number_of_workers(folders):
+    written = []
+    for workers in ("1", "2"):
+        assert evaluate(folders, "--workers", workers) == 0
+        written.append({path.name: path.read_bytes() for path in (folders / "out").iterdir()})
+    assert set(written[0]) == {"summary.json", "summary.csv", "per_scan.json", "per_scan.csv", "report.html"}
+    assert written[0] == written[1]
+
+
+def test_files_agree_with_each_other(folders):
+    assert evaluate(folders, "--class_names", "liver", "left kidney", "spleen") == 0
+    entries, of_scans = summary(folders)["datasets"], per_scan(folders)
+    assert list(entries) == list(SETS)
+    for row in rows(folders / "out" / "summary.csv"):
+        entry = entries[row["dataset"]]
+        expected = entry["mean"] if row["class"] == "mean" else entry["classes"][row["class"]]
+        for name, figure in expected.items():
+            assert row[name] == ("" if figure is None else str(figure))
+    for row in rows(folders / "out" / "per_scan.csv"):
+        expected = of_scans[row["dataset"], row["scan"], row["class"]]
+        assert row == {name: "" if value is None else str(value) for name, value in expected.items()}
+    dice = [of_scans["first", f"volume{number}", "liver"]["Dice"] for number in range(SCANS)]
+    assert_close(entries["first"]["classes"]["liver"]["Dice"], np.mean(dice), "label metrics")
+
+
+def test_the_table_shows_means_and_classes(folders, capsys):
+    assert evaluate(folders, "--datasets", "first", "--class_names", "liver", "kidney", "spleen") == 0
+    lines = {tuple(line.split()[:2]): line.split()[2:] for line in capsys.readouterr().out.splitlines()}
+    entry = summary(folders)["datasets"]["first"]
+    mean = entry["mean"]
+    cells = [f"{100 * mean['Dice']:.2f}", f"{100 * mean['IoU']:.2f}", f"{mean['HD95']:.2f}",
+             f"{mean['ASSD']:.2f}", f"{mean['HD95_mm']:.2f}", f"{mean['ASSD_mm']:.2f}"]
+    assert lines["first", "maps"] == ["3", *cells]
+    assert lines["mean", "maps"] == [*cells, "4", "1", "1", "3"]
+    assert lines["kidney", "maps"][-4:] == ["1", "1", "1", "0"]
+    assert lines["spleen", "maps"] == [*"------", "0", "0", "0", "3"]
+
+
+def test_several_methods_and_the_paper(folders, capsys):
+    for root in ("gt", "maps"):
+        (folders / root / "first").rename(folders / root / "Synapse")
+    for number in range(SCANS):  # a perfect method
+        with np.load(folders / "gt" / "Synapse" / f"volume{number}.npz") as volume:
+            save(folders / "perfect" / "Synapse" / f"volume{number}.npz", label=volume["label"])
+    more = ["--pred_root", str(folders / "perfect"), "--datasets", "Synapse", "--compare"]
+    assert evaluate(folders, *more) == 0
+    found = summary(folders)["methods"]
+    assert list(found) == ["maps", "perfect"]
+    mean = found["perfect"]["datasets"]["Synapse"]["mean"]
+    assert (mean["Dice"], mean["HD95"], mean["ASSD_mm"]) == (1, 0, 0)
+    tables = capsys.readouterr().out.split("\n\n")
+    line = next(line for line in tables[-2].splitlines() if line.startswith("Synapse  EMCAD-B2-DSRA"))
+    assert line.split()[2:] == ["83.75", "+16.25", "74.81", "+25.19", "17.77", "-17.77"]
+
+
+# ---------------------------------------------------------------- other files
+
+
+def test_a_set_given_by_itself(folders):
+    assert main(["evaluate", "--task", "multiclass", "--num_class", "4", "--pred_root", str(folders / "maps"),
+                 "--gt_root", str(folders / "gt" / "first"), "--result_path", str(folders / "out")]) == 0
+    assert list(summary(folders)["datasets"]) == ["first"]
+
+
+def test_pictures(folders):
+    rng = np.random.default_rng(0)
+    gt, maps = folders / "pictures" / "set", folders / "found" / "set"
+    for number in range(2):
+        truth = np.zeros((20, 26), np.uint8)
+        truth[4:12, 5:15], truth[10:18, 10:24] = 1, 2
+        for name, pixels in (("images", rng.integers(0, 255, (20, 26, 3), np.uint8)), ("labels", truth)):
+            (gt / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(gt / name / f"{number}.png")
+    write_maps(gt, maps, {str(number): np.roll(truth, number, axis=1)[None] for number in range(2)})
+    assert main(["evaluate", "--task", "multiclass", "--num_class", "3", "--pred_root", str(maps.parent),
+                 "--gt_root", str(gt.parent), "--result_path", str(folders / "out")]) == 0
+    row = per_scan(folders)["set", "1", "2"]
+    expected = label_oracle.measure(np.roll(truth, 1, axis=1) == 2, truth == 2)
+    assert_close([row[name] for name in ("Dice", "IoU", "HD95", "ASSD")], expected, "label metrics")
+    assert row["HD95_mm"] is None
+    page = Page(folders / "out" / "report.html")
+    assert "HD95 mm" not in page.rows[0] and len(page.images) == 2 * 3
+
+
+def test_maps_as_nifti_give_the_same_figures(folders):
+    pytest.importorskip("nibabel")
+    assert evaluate(folders, "--datasets", "first") == 0
+    expected = summary(folders)["datasets"]
+    for path in (folders / "maps" / "first").iterdir():
+        path.unlink()
+    # The volumes are no NIfTI, so that the axis is that of NIfTI's own: the last.
+    write_maps(folders / "gt" / "first", folders / "maps" / "first",
+               {f"volume{number}": found_labels(number, 0) for number in range(SCANS)}, nifti=True)
+    assert evaluate(folders, "--datasets", "first") == 0
+    assert summary(folders)["datasets"] == expected
+
+
+def test_images_that_are_not_scaled_are_measured_and_shown_on_black(folders):
+    assert evaluate(folders, "--datasets", "first") == 0
+    expected = summary(folders)["datasets"]
+    for path in (folders / "gt" / "first").iterdir():
+        with np.load(path) as volume:
+            arrays = dict(volume)
+        save(path, **{**arrays, "image": arrays["image"] * 2000 - 1000})
+    assert evaluate(folders, "--datasets", "first") == 0
+    assert summary(folders)["datasets"] == expected
+    captions = Page(folders / "out" / "report.html").captions
+    assert all("on black: " in caption and "expected 0 to 1" in caption for caption in captions)
+
+
+# ---------------------------------------------------------------- report
+
+
+def test_the_report_shows_the_tables_and_needs_nothing_but_itself(folders, capsys):
+    assert evaluate(folders, "--compare") == 0
+    page = Page(folders / "out" / "report.html")
+    printed = {tuple(line.split()) for line in capsys.readouterr().out.splitlines()}
+    tables = [row for row in page.rows if tuple(" ".join(row).split()) in printed]
+    assert len(tables) == (1 + 2) + 2 * (1 + 4) + (1 + 8)
+    assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
+    text = (folders / "out" / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|<script|<link|@import|url\(", text)
+
+
+def test_the_confusion_matrix_in_the_report(folders):
+    assert evaluate(folders, "--datasets", "first") == 0
+    counts = np.array(summary(folders)["datasets"]["first"]["confusion"])
+    text = (folders / "out" / "report.html").read_text(encoding="utf-8")
+    matrix = re.search("<table class=matrix.*?</table>", text, re.S)[0]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", matrix)
+    expected = [f"{100 * count / row.sum():.1f}<small>{count:,}</small>" if count else "0"
+                for row in counts for count in row]
+    assert [cell for cell in cells if "&lt;" not in cell] == [
+        cell for cell in expected if not cell.startswith("0.0<")]
+    assert len(cells) == 16
+
+
+def decoded(image: dict) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1])))).astype(int)
+
+
+def test_scans_come_worst_first_with_their_worst_slice(folders):
+    assert evaluate(folders, "--datasets", "first", "--thumbnails", "2") == 0
+    page, found = Page(folders / "out" / "report.html"), per_scan(folders)
+    means = {f"volume{number}": np.mean([found["first", f"volume{number}", name]["Dice"] for name in "12"])
+             for number in range(SCANS)}
+    order = sorted(means, key=means.get)[:2]
+    assert [caption.split(" (")[0] for caption in page.captions] == [
+        f"{name} {100 * means[name]:.2f}" for name in order]
+    text = (folders / "out" / "report.html").read_text(encoding="utf-8")
+    assert "1 more scans" in text
+    with np.load(folders / "gt" / "first" / f"{order[0]}.npz") as volume:
+        truth = volume["label"]
+    wrong = (found_labels(int(order[0][-1]), 0) != truth).sum(axis=(1, 2))
+    worst = wrong.argmax()
+    assert worst != 2
+    assert f"slice 3 of 4, middle slice: {wrong[2]} wrong voxels" in text
+    assert f"slice {worst + 1} of 4, most wrong: {wrong[worst]} wrong voxels" in text
+
+
+def test_classes_have_their_colours(folders):
+    for path in (folders / "gt" / "first").iterdir():
+        with np.load(path) as volume:
+            arrays = dict(volume)
+        save(path, **{**arrays, "image": np.full_like(arrays["image"], 0.5)})
+    assert evaluate(folders, "--datasets", "first") == 0
+    page = Page(folders / "out" / "report.html")
+    names = [image["alt"].split(", ")[-1] for image in page.images]
+    assert names[:3] == ["image", "found", "true"]
+    place = next(place for place, image in enumerate(page.images)
+                 if image["alt"] == "volume0, slice 3, true")
+    shown = decoded(page.images[place])
+    assert shown.shape == (24, 30, 3)
+    for (row, column), label in (((1, 1), 0), ((9, 8), 1), ((14, 23), 2)):
+        colour = 127.5 if label == 0 else 0.45 * 127.5 + 0.55 * PALETTE[label].astype(float)
+        assert np.abs(shown[row, column] - colour).max() < 25
+
+
+def test_charts_have_a_dot_for_every_figure(folders):
+    assert evaluate(folders, "--datasets", "first") == 0
+    found = per_scan(folders).values()
+    strips = re.findall("<svg.*?</svg>", (folders / "out" / "report.html").read_text(encoding="utf-8"))
+    for name, chart in zip(("Dice", "HD95"), strips):
+        assert chart.count("<circle") == sum(row[name] is not None for row in found)
+    assert strips[2].count("<polyline") == 2  # the third class has no figures
+
+
+# ---------------------------------------------------------------- maps with a defect
+
+
+def change(path: Path, **arrays) -> None:
+    path.unlink()
+    save(path, **arrays)
+
+
+DEFECTS = {
+    "missing": (lambda path: path.unlink(), "maps/first: no map for 1 of 3 label maps: volume1.npz"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:200]), "volume1.npz: cannot be read as .npz"),
+    "text": (lambda path: path.write_text("none"), "volume1.npz: cannot be read as .npz"),
+    "no label": (lambda path: change(path, other=np.zeros(3)), "volume1.npz: holds no label"),
+    "smaller": (lambda path: change(path, label=np.zeros((4, 24, 29), np.uint8)),
+                "volume1.npz: has the shape (4, 24, 29), its scan (4, 24, 30)"),
+    "classes": (lambda path: change(path, label=np.full((4, 24, 30), 4, np.uint8)),
+                "volume1.npz: holds the label 4, expected 0..3"),
+    "probabilities": (lambda path: change(path, label=np.full((4, 24, 30), 0.5)), "volume1.npz: "),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_is_named_and_can_be_left_out(folders, capsys, defect):
+    spoil, complaint = DEFECTS[defect]
+    spoil(folders / "maps" / "first" / "volume1.npz")
+    assert evaluate(folders) == 2
+    error = capsys.readouterr().err
+    assert complaint in error and "--allow_missing" in error
+    assert error.count("error:") == 1 and "Traceback" not in error
+    assert not (folders / "out").exists()
+
+    assert evaluate(folders, "--allow_missing") == 0
+    printed = capsys.readouterr()
+    assert complaint in printed.err
+    assert "2 of 3" in next(line for line in printed.out.splitlines() if line.startswith("first"))
+    entry = summary(folders)["datasets"]["first"]
+    assert (entry["scans"], entry["label_maps"]) == (2, 3)
+    assert ("first", "volume1", "1") not in per_scan(folders)
+
+
+def test_scans_without_labels(folders, capsys):
+    with np.load(folders / "gt" / "first" / "volume0.npz") as volume:
+        change(folders / "gt" / "first" / "volume0.npz", image=volume["image"])
+    assert evaluate(folders) == 2
+    assert "gt/first/volume0.npz: has no label map" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("more", "complaint"), [
+    (["--class_names", "liver"], "--class_names: 1 names given, expected 3"),
+    (["--class_names", "a", "b", "a"], "--class_names a b a: two classes have the same name"),
+    (["--datasets", "third"], "has no set third"),
+    (["--task", "binary"], "--num_class: is for label maps of several classes; add --task multiclass"),
+    (["--gt_root", "{}/maps/first/none"], "no such folder"),
+    (["--pred_root", "{}/none"], "none/first: no such folder"),
+    (["--pred_root", "{}"], "first: no such folder"),
+])
+def test_wrong_arguments(folders, capsys, more, complaint):
+    assert evaluate(folders, *(word.format(folders) for word in more)) == 2
+    error = capsys.readouterr().err
+    assert complaint in error and error.count("\n") == 1
+    assert not (folders / "out").exists()
+
+
+def test_the_number_of_classes_has_to_be_given(folders, capsys):
+    assert main(["evaluate", "--task", "multiclass", "--pred_root", str(folders / "maps"),
+                 "--gt_root", str(folders / "gt")]) == 2
+    assert "--num_class" in capsys.readouterr().err
+
+
+def test_folders_of_maps(folders, capsys):
+    maps = folders / "maps" / "first"
+    (maps / "volume0.nii.gz").write_bytes(b"")
+    assert evaluate(folders) == 2
+    assert "is of the same scan as" in capsys.readouterr().err
+    for path in maps.iterdir():
+        path.unlink()
+    assert evaluate(folders) == 2
+    assert "maps/first: holds no label map (looked for" in capsys.readouterr().err
