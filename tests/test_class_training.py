@@ -71,6 +71,10 @@ def test_a_test_needs_the_weights_alone_and_gives_a_table(place):
     assert image_size(place / "maps" / "overlays" / "tests" / "case8_002.png") == (40, 44)
     run("test", "--weights", "whole/last.npz", "--test_path", "tests", "--save_path", "batch", "--bs", 3,
         "--device", "cpu", cwd=place)
+    (place / "list.txt").write_text("case9\n")
+    output = run("test", "--weights", "whole/last.npz", "--test_path", "tests", "--save_path", "listed",
+                 "--test_list", "list.txt", "--evaluate", "--device", "cpu", cwd=place)
+    assert "1 scans of tests" in output and not (place / "listed" / "tests" / "case8.npz").exists()
     for name in ("case8.npz", "case9.npz"):
         found, again = (np.load(place / folder / "tests" / name) for folder in ("maps", "batch"))
         assert found["label"].shape == (3, 44, 40) and found["spacing"].tolist() == [4.0, 1.5, 1.0]
