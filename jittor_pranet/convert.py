@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.catalog import NETWORKS, check_size, find_network
+from jittor_pranet.options import whole
+from lib.catalog import GAINS, NETWORKS, check_size, find_network
 from utils.checkpoint import read_info, read_weights, resembled_network, save_arrays
 from utils.errors import UserError
 from utils.files import write_whole
 
 MOST_DIFFERENCE = 1e-5  # of onnxruntime's logits from PyTorch's, relative to the whole map
 OPSET = 17
-UNUSED = ("conv.", "backbone.fc.", "resnet.fc.")  # published parts that no colour image passes through
+UNUSED = ("backbone.fc.", "resnet.fc.")  # published parts that no image passes through
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="what to write, by its suffix: .npz (ours), .pth (PyTorch's), .onnx")
     parser.add_argument("--model_type", default=None, metavar="NAME",
                         help=f"one of {', '.join(NETWORKS)}; left out, what the weights look like")
+    parser.add_argument("--num_class", type=whole(1), default=None, metavar="N",
+                        help="classes of an .onnx; left out, what the weights say, or 1")
+    parser.add_argument("--gain", choices=GAINS, default=None,
+                        help="of V2 and DSRA networks; left out, what the weights say, or softmax")
     parser.add_argument("--testsize", type=int, default=352, help="side of the images that an .onnx takes")
+    parser.add_argument("--grey", action="store_true",
+                        help="the .onnx takes grey images of one channel, not colour")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,13 +72,17 @@ def write_pth(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarra
 
 
 def write_onnx(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarray]) -> str:
-    """Normalised images (N,3,testsize,testsize) to logits of the same size; N is free."""
+    """Normalised images (N,C,testsize,testsize) to logits of the same size; N is free."""
     check_size(args.testsize)
     _require(args.out, "requirements-onnx.txt", "torch", "onnx", "onnxruntime")
     import torch
 
-    network = _merging(_twin(args.weights, info["model_type"], weights))
-    images = torch.randn(2, 3, args.testsize, args.testsize, generator=torch.Generator().manual_seed(0))
+    said = info.get("num_class")
+    num_class = args.num_class or (said if isinstance(said, int) else 1)
+    gain = args.gain or (info["gain"] if info.get("gain") in GAINS else GAINS[0])
+    network = _merging(_twin(args, info["model_type"], num_class, gain, weights))
+    shape = 1 if args.grey else 3, args.testsize, args.testsize
+    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that shapes are fixed, and of a newer exporter, which needs more
@@ -82,8 +93,8 @@ def write_onnx(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarr
     with write_whole(args.out) as file:
         file.write(content.getvalue())
     size = f"{args.testsize},{args.testsize}"
-    return (f"images (N,3,{size}) to logits (N,1,{size}); onnxruntime differs from PyTorch by "
-            f"{difference:.1e} of the map")
+    return (f"images (N,{shape[0]},{size}) to logits (N,{num_class},{size}); onnxruntime differs from "
+            f"PyTorch by {difference:.1e} of the map")
 
 
 def _check(network, images, content: bytes) -> float:
@@ -99,21 +110,23 @@ def _check(network, images, content: bytes) -> float:
     return difference
 
 
-def _twin(path: str, model_type: str, weights: dict[str, np.ndarray]):
+def _twin(args: argparse.Namespace, model_type: str, num_class: int, gain: str,
+          weights: dict[str, np.ndarray]):
     """The network in PyTorch with these weights. Raises UserError when they do not fit."""
     import torch
 
     from tests.reference_torch import build_torch_model
 
-    twin = build_torch_model(model_type).eval()
+    unused = UNUSED if args.grey else (*UNUSED, "conv.")
+    twin = build_torch_model(model_type, num_class, gain).eval()
     shapes = {name: tuple(value.shape) for name, value in twin.state_dict().items()}
     fitting = {name: torch.from_numpy(array) for name, array in weights.items()
                if shapes.get(name) == array.shape}
     missing = [name for name in twin.load_state_dict(fitting, strict=False).missing_keys
-               if not name.endswith("num_batches_tracked") and not name.startswith(UNUSED)]
+               if not name.endswith("num_batches_tracked") and not name.startswith(unused)]
     if missing:
-        raise UserError(f"{path}: does not fit {model_type}: {len(missing)} names are missing or of another "
-                        f"shape, {missing[0]} the first")
+        raise UserError(f"{args.weights}: does not fit {model_type}: {len(missing)} names are missing or of "
+                        f"another shape, {missing[0]} the first")
     return twin
 
 

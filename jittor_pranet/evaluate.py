@@ -45,8 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mask levels that are polyp: above 127, or as in the published code above 0")
     group = parser.add_argument_group("--task multiclass")
     add_reading_arguments(group)
-    group.add_argument("--test_list", default=None, metavar="FILE",
-                       help="text file with the names of the scans to measure; all if left out")
     group.add_argument("--absent", choices=ABSENT_RULES, default=None,
                        help="what counts where a class is not in both maps: sound if left out, see "
                             "docs/evaluation.md, or as published")
@@ -72,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_multiclass_flags(args: argparse.Namespace) -> None:
-    for flag in ("num_class", "test_list", "absent", "class_names"):
+    for flag in ("num_class", "absent", "class_names"):
         if getattr(args, flag) is not None:
             raise UserError(f"--{flag}: is for label maps of several classes; add --task multiclass")
 

@@ -54,7 +54,8 @@ def drawn_twin(name: str, num_class: int = 1, seed: int = 0, gain: str = "softma
     return twin
 
 
-def onnx_errors(name: str, size: int, folder: Path) -> tuple[float, float]:
+def onnx_errors(name: str, size: int, folder: Path, num_class: int = 1, channels: int = 3,
+                ) -> tuple[float, float]:
     """How far the logits of `convert`'s ONNX file are from our network's and from the twin's, relatively."""
     import onnxruntime
     import torch
@@ -62,14 +63,14 @@ def onnx_errors(name: str, size: int, folder: Path) -> tuple[float, float]:
     from jittor_pranet.__main__ import main
     from utils.checkpoint import save_weights
 
-    model, images = drawn_network(name), drawn.images(3, size)
-    save_weights(model, folder / "w.npz")
+    model, images = drawn_network(name, num_class), drawn.images(3, size, channels=channels)
+    save_weights(model, folder / "w.npz", {"num_class": num_class})
     assert main(["convert", "--weights", str(folder / "w.npz"), "--out", str(folder / "w.onnx"),
-                 "--testsize", str(size)]) == 0
+                 "--model_type", name, "--testsize", str(size), *["--grey"] * (channels == 1)]) == 0
     session = onnxruntime.InferenceSession(folder / "w.onnx", providers=["CPUExecutionProvider"])
     found, = session.run(["logits"], {"images": images})
     model.eval()
-    twin = drawn_twin(name).float().eval()
+    twin = drawn_twin(name, num_class).float().eval()
     with jt.no_grad(), torch.no_grad():
         ours = model.merge(model(jt.array(images))).numpy()
         theirs = twin.merge(twin(torch.from_numpy(images))).numpy()

@@ -1,4 +1,4 @@
-"""Weights from one file into another, and the four networks in ONNX against ours."""
+"""Weights from one file into another, and networks in ONNX against ours."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ def test_onnx_gives_our_maps(tmp_path, capsys, name):
     from_ours, from_twins = onnx_errors(name, SIZE, tmp_path)
     assert from_ours < 1e-5 and from_twins < 1e-5
     assert "onnxruntime differs from PyTorch by" in capsys.readouterr().out
+
+
+def test_onnx_of_several_classes_takes_grey_images(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    from_ours, from_twins = onnx_errors("EMCAD-B2-DSRA", SIZE, tmp_path, num_class=4, channels=1)
+    assert from_ours < 1e-5 and from_twins < 1e-5
+    assert "images (N,1,64,64) to logits (N,4,64,64)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("out", "flags", "message"), [
