@@ -49,8 +49,8 @@ def mutation_supervision(fgs: list, bgs: list, labels) -> list:
     """
     batch, classes, height, width = fgs[0].shape
     if classes < 2:
-        raise UserError("the loss of several classes needs a network of 2 or more, the background among them; "
-                        "build it with num_class, or train it on masks")
+        raise UserError("the loss of several classes needs a network of 2 or more, the background among "
+                        "them; build it with num_class, or train it on masks")
     sums = ops.class_sums(fgs, bgs, labels)
     pixels = batch * height * width
     entropy, background = sums[:, 0].sum() / pixels, sums[:, 1].sum() / (pixels * classes)
@@ -64,8 +64,8 @@ def mutation_supervision(fgs: list, bgs: list, labels) -> list:
 def _over_whole_batch(sums, images: int):
     """Sums over this process's images to those over the batch.
 
-    A loss is multiplied by the process's share of the batch, as for a mean, before gradients are added up over
-    processes; one of sums over the batch is not to be, hence the division.
+    A loss is multiplied by the process's share of the batch, as for a mean, before gradients are added up
+    over processes; one of sums over the batch is not to be, hence the division.
     """
     share = processes.current_share(images)
     if not share.split:

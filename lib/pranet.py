@@ -78,7 +78,7 @@ class PraNet(nn.Module):
                 module.keep_folded()
 
     def losses(self, maps, mask):
-        """The loss of each map, or pair of maps with DSRA, on masks (N,num_class,H,W); their sum is trained."""
+        """The loss of each map, or pair with DSRA, on masks (N,num_class,H,W); their sum is trained."""
         return self.decoder.losses(maps, mask)
 
     def class_losses(self, maps, labels):

@@ -76,7 +76,8 @@ class DualSupervisedStage(_Stage):
                  num_class: int, gain: str):
         super().__init__(inputs, channels, convs, kernel_size)
         self._heads = f"conv{convs + 1}"
-        setattr(self, self._heads, DualSupervisedReverseAttention(channels, num_class, head_kernel_size, gain))
+        setattr(self, self._heads,
+                DualSupervisedReverseAttention(channels, num_class, head_kernel_size, gain))
 
     def execute(self, feature, deeper):
         """(N,inputs,h,w) and the deeper (fg, bg), each (N,num_class,h',w'), to this stage's."""

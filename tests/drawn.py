@@ -52,6 +52,12 @@ def masks(count: int, size: int, seed: int = 0, channels: int = 1) -> np.ndarray
     return np.reshape(planes, (count, channels, size, size)).astype(np.float32)
 
 
+def labels(count: int, size: int, seed: int = 0, classes: int = 2) -> np.ndarray:
+    """Ellipses of the classes from 1 on, each over those before: int32 (count,size,size), 0 elsewhere."""
+    values = np.arange(1, classes).reshape(1, -1, 1, 1)
+    return (masks(count, size, seed, classes - 1) * values).max(axis=1).astype(np.int32)
+
+
 def damage(content: bytes, rng: np.random.Generator) -> bytes:
     """A file with a few bytes flipped, overwritten or taken out, mostly near its beginning or end."""
     changed = bytearray(content)

@@ -49,9 +49,36 @@ def check_batch(total: int) -> None:
         assert_close(together[name], expected, "float32", f"{name}, batch of {total}")
 
 
+def class_losses(maps: list[np.ndarray], labels: np.ndarray, share: processes.Share | None):
+    """The terms of the loss of several classes, and the gradients of two foreground and background maps."""
+    from lib.losses import mutation_supervision
+
+    part = share.images if share else slice(None)
+    with processes.sharing(share):
+        given = [jt.array(each[part]) for each in maps]
+        terms = mutation_supervision(given[:2], given[2:], jt.array(labels[part]))
+        terms = [term * (share.fraction if share else 1.0) for term in terms]
+        gradients = [each.numpy() for each in jt.grad(sum(terms), given)]
+        return np.array([term.item() for term in terms]), np.array(gradients)
+
+
+def check_class_losses(total: int) -> None:
+    """Dice is that of the whole batch: no mean of the shares' own."""
+    rng = stream("classes", total)
+    maps = list(rng.normal(0.0, 2.0, (4, total, 3, 5, 4)).astype(np.float32))
+    labels = rng.randint(0, 3, (total, 5, 4)).astype(np.int32)
+    share = processes.share_of(total)
+    (alone, of_all), (own, of_share) = (class_losses(maps, labels, each) for each in (None, share))
+    together = np.sum(processes.gather(own), axis=0)
+    assert_close(together, alone, "loss", f"terms, batch of {total}")
+    expected = of_all[:, share.images] if share.split else of_all / processes.COUNT
+    assert_close(of_share, expected, "float32", f"gradients of the terms, batch of {total}")
+
+
 def main() -> None:
     for total in (6, 5, 2, 1):  # even, uneven, and fewer images than processes
         check_batch(total)
+        check_class_losses(total)
     values = processes.gather({"rank": processes.RANK, "text": "x" * processes.RANK})
     assert values == [{"rank": rank, "text": "x" * rank} for rank in range(processes.COUNT)]
     variable = jt.array(np.float32([processes.RANK + 7.0]))

@@ -24,6 +24,14 @@ def arrays(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
+PUBLISHED_STATE = {**figures("state_dict"), **figures("multiclass_state_dict")}
+
+
+def published_classes(name: str) -> int:
+    """How many the network of `PUBLISHED_STATE` has."""
+    return 9 if name.startswith("EMCAD") else 1
+
+
 def drawn_network(name: str, num_class: int = 1, seed: int = 0, gain: str = "softmax"):
     """A network whose every parameter and statistic is drawn from its published name; without DropPath."""
     from lib import build_model

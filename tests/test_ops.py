@@ -220,7 +220,7 @@ def test_dsra_gain(guide, fg, gain, formulas):
                           "difference": difference}[gain]
 
     inputs = noise("fg", *fg), 3 * noise("guide_fg", *guide), 3 * noise("guide_bg", *guide)
-    if gain == "softmax" and fg[1] == 1:  # the guides take no part; jt.grad gives zeros, as PyTorch's softmax does
+    if gain == "softmax" and fg[1] == 1:  # the guides take no part; jt.grad gives zeros, as PyTorch does
         check(lambda *maps: ops.dsra_gain(*maps, gain) + 0 * maps[1].sum() + 0 * maps[2].sum(),
               theirs, *inputs)
     else:
@@ -335,8 +335,8 @@ def test_concat_and_split(channels, formulas):
 @pytest.mark.parametrize("count", [1, 3])
 def test_capped_sum(count, formulas):
     parts = [8 * noise(f"part{index}", 2, 3, 4, 5) for index in range(count)]
-    check(lambda *parts: ops.capped_sum(list(parts), 6.0), lambda *parts: sum(p.clamp(max=6.0) for p in parts),
-          *parts)
+    check(lambda *parts: ops.capped_sum(list(parts), 6.0),
+          lambda *parts: sum(part.clamp(max=6.0) for part in parts), *parts)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 1), (1, 2, 7, 1)])
@@ -360,10 +360,11 @@ def test_class_losses(maps, shape, dual, formulas):
     inputs = [8 * noise(f"map{index}", *shape) for index in range(maps * (2 if dual else 1))]
 
     def ours(*given):
-        return jt.concat(losses.mutation_supervision(list(given[:maps]), list(given[maps:]), jt.array(labels)))
+        fgs, bgs = list(given[:maps]), list(given[maps:])
+        return jt.concat(losses.mutation_supervision(fgs, bgs, jt.array(labels)))
 
     def theirs(*given):
-        return torch.stack(mutation_losses(given[:maps], given[maps:], torch.tensor(labels).long()))
+        return torch.stack(mutation_losses(given[:maps], given[maps:], torch.tensor(labels)))
 
     check(ours, theirs, *inputs)
 
@@ -399,7 +400,8 @@ NAN_PASSES = {
     "resize": lambda x: ops.resize_bilinear(x, (9, 9)),
     "reverse attention": lambda x: ops.reverse_attention(x, jt.ones((1, 2, 4, 4))),
     "capped sum": lambda x: ops.capped_sum([x], 6.0),
-    "classes": lambda x: losses.mutation_supervision([jt.concat([x, x], dim=1)], [], jt.ones((1, 4, 4), "int32"))[1],
+    "classes": lambda x: losses.mutation_supervision([jt.concat([x, x], dim=1)], [],
+                                                     jt.ones((1, 4, 4), "int32"))[1],
     "gain": lambda x: ops.dsra_gain(jt.ones((1, 2, 4, 4)), jt.concat([x, x], dim=1), jt.zeros((1, 2, 4, 4))),
     "weight": ops.boundary_weight,
     "loss": lambda x: losses.dual_supervision(x, x, jt.ones((1, 1, 4, 4)), jt.ones((1, 1, 4, 4))),

@@ -7,20 +7,36 @@ import pytest
 
 from tests import drawn
 from tests.compare import assert_close
-from tests.networks import arrays, drawn_network, drawn_twin, figures, soft_masks
+from tests.networks import (
+    PUBLISHED_STATE,
+    arrays,
+    drawn_network,
+    drawn_twin,
+    figures,
+    published_classes,
+    soft_masks,
+)
 
 torch = pytest.importorskip("torch")
 
-PUBLISHED = figures("state_dict")
+FORWARD = [(file, index, case) for file in ("forward", "multiclass")
+           for index, case in enumerate(figures(file))]
+
+
+def twin_of(name: str):
+    """The published network with fresh weights."""
+    from tests.reference_torch import build_torch_model
+
+    return build_torch_model(name, published_classes(name))
 
 
 def name_case(case: dict) -> str:
     return f"{case['model']}-{case.get('num_class', 1)}"
 
 
-@pytest.mark.parametrize("index", range(5), ids=[name_case(case) for case in figures("forward")])
-def test_maps(index):
-    case, expected = figures("forward")[index], arrays("forward")
+@pytest.mark.parametrize(("file", "index", "case"), FORWARD, ids=[name_case(case) for *_, case in FORWARD])
+def test_maps(file, index, case):
+    expected = arrays(file)
     twin = drawn_twin(case["model"], case.get("num_class", 1), case["seed"]).eval()
     images = torch.from_numpy(drawn.images(case["batch"], case["size"], case["seed"], case["channels"]))
     with torch.no_grad():
@@ -75,29 +91,28 @@ def test_losses(index):
         assert_close(gradient.norm(), norm, "float64", f"norm of the gradient of {side}")
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", PUBLISHED_STATE)
 def test_names_shapes_and_order_are_the_published_ones(name):
-    from tests.reference_torch import build_torch_model
-
-    own = [[key, list(value.shape)] for key, value in build_torch_model(name).state_dict().items()]
-    assert own == PUBLISHED[name]
+    own = [[key, list(value.shape)] for key, value in twin_of(name).state_dict().items()]
+    assert own == PUBLISHED_STATE[name]
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", PUBLISHED_STATE)
 def test_weights_go_to_pytorch_and_back_unchanged(name, tmp_path):
     """Our file, strictly into PyTorch, saved there as .pth, strictly into a fresh network of ours."""
     from lib import build_model
-    from tests.reference_torch import build_torch_model
     from utils.checkpoint import load_weights, save_weights
 
-    model, twin, fresh = drawn_network(name), build_torch_model(name), build_model(name)
+    classes = published_classes(name)
+    model, twin, fresh = drawn_network(name, classes), twin_of(name), build_model(name, classes)
     save_weights(model, tmp_path / "ours.npz")
     with np.load(tmp_path / "ours.npz") as file:
         twin.load_state_dict({key: torch.from_numpy(value) for key, value in file.items()}, strict=True)
     torch.save(twin.state_dict(), tmp_path / "theirs.pth")
     load_weights(fresh, tmp_path / "theirs.pth", strict=True)
 
-    published = {key: shape for key, shape in PUBLISHED[name] if not key.endswith("num_batches_tracked")}
+    published = {key: shape for key, shape in PUBLISHED_STATE[name]
+                 if not key.endswith("num_batches_tracked")}
     for state in (twin.state_dict(), fresh.state_dict()):
         arrived = {key: state[key].numpy() for key in state if not key.endswith("num_batches_tracked")}
         assert {key: list(value.shape) for key, value in arrived.items()} == published

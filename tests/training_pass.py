@@ -41,11 +41,11 @@ def our_pass(case: dict) -> TrainingPass:
             outputs.append(result[0])
         return result
 
-    model = drawn_network(case["model"], seed=case["seed"])
+    model = drawn_network(case["model"], case.get("num_class", 1), case["seed"])
     model.train()
-    images, masks = (jt.array(array) for array in _batch(case))
+    images, targets = (jt.array(array) for array in _batch(case))
     with mock.patch.object(ops, "batch_norm", recorded):
-        losses = model.losses(model(images), masks)
+        losses = _losses(case, model, images, targets)
     names = {id(value): name for name, value in model.state_dict().items()}
     parameters = trainable_parameters(model)
     gradients = jt.grad(sum(losses), parameters)
@@ -58,7 +58,7 @@ def our_pass(case: dict) -> TrainingPass:
 
 
 def twin_pass(case: dict, ours: TrainingPass) -> TrainingPass:
-    """PyTorch's pass in float64; each ReLU passes, and the max-pool takes, what ours did.
+    """PyTorch's pass in float64; each ReLU and ReLU6 passes, and the max-pool takes, what ours did.
 
     The crossings are where float64 itself would have decided otherwise: how far each such ReLU input is from
     zero, and each such pixel from the largest of its window.
@@ -75,6 +75,14 @@ def twin_pass(case: dict, ours: TrainingPass) -> TrainingPass:
         outputs.append(passed * value)
         return x * torch.from_numpy(passed)
 
+    def relu6(x):
+        """A ReLU, of which what is 6 or more stays behind."""
+        before = relu(x)
+        below, value = ours.relu_outputs[len(outputs) - 1] < 6, before.detach().numpy()
+        crossings.append(np.abs(value[below != (value < 6)] - 6))
+        below = torch.from_numpy(below)
+        return before * below + 6 * ~below
+
     def pool(x, *arguments, **options):
         before = torch.from_numpy(ours.relu_outputs[len(outputs) - 1])
         taken = max_pool(before, *arguments, **{**options, "return_indices": True})[1]
@@ -83,10 +91,11 @@ def twin_pass(case: dict, ours: TrainingPass) -> TrainingPass:
         crossings.append(short[short > 0].numpy())
         return values
 
-    twin = drawn_twin(case["model"], seed=case["seed"]).train()
-    images, masks = (torch.from_numpy(array).double() for array in _batch(case))
-    with mock.patch.object(F, "relu", relu), mock.patch.object(F, "max_pool2d", pool):
-        losses = twin.losses(twin(images), masks)
+    twin = drawn_twin(case["model"], case.get("num_class", 1), case["seed"]).train()
+    images, targets = map(torch.from_numpy, _batch(case))
+    with mock.patch.object(F, "relu", relu), mock.patch.object(F, "relu6", relu6), \
+            mock.patch.object(F, "max_pool2d", pool):
+        losses = _losses(case, twin, images.double(), targets)
     sum(losses).backward()
     return TrainingPass(
         losses=[loss.item() for loss in losses],
@@ -97,8 +106,18 @@ def twin_pass(case: dict, ours: TrainingPass) -> TrainingPass:
 
 
 def _batch(case: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Images and masks, or labels where there are several classes."""
     shape = case["batch"], case["size"], case["seed"]
-    return drawn.images(*shape), drawn.masks(*shape)
+    images = drawn.images(*shape, case.get("channels", 3))
+    if case.get("num_class", 1) == 1:
+        return images, drawn.masks(*shape)
+    return images, drawn.labels(*shape, case["num_class"])
+
+
+def _losses(case: dict, network, images, targets) -> list:
+    """Of our network or of the twin."""
+    of_maps = network.losses if case.get("num_class", 1) == 1 else network.class_losses
+    return of_maps(network(images), targets)
 
 
 def projection_errors(gradients: dict[str, np.ndarray], case: dict) -> dict[str, float]:

@@ -122,6 +122,8 @@ def _compare(weights: Mapping, variables: Mapping, optional: tuple[str, ...]) ->
 
 # What tells the published sets of names apart.
 _SIGNS = (
+    ("EMCAD-B2-DSRA", ("decoder.ConvBlock1_fg.conv.weight",)),
+    ("EMCAD-B2", ("out_head1.weight",)),
     ("PraNet-V1", ("resnet.conv1.0.weight",)),
     ("PraNet-V2", ("backbone.conv1.0.weight",)),
     ("PVT-PraNet-V1", ("backbone.patch_embed1.proj.weight", "agg1.conv5.weight")),

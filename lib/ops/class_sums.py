@@ -9,16 +9,16 @@ PATCH, SINGLE_SUMS = 1024, 2  # as in class_sums.cuh
 
 
 def class_sums(fgs: list, bgs: list, labels):
-    """Sums over all pixels, for each of the 2^M - 1 choices of at least one of M maps, whose logits are added.
+    """Sums over all pixels, for each of the 2^M - 1 choices of at least one of M maps, which are added.
 
     fgs are M float32 (N,C,H,W), at least one, bgs as many or none, labels int32 (N,H,W) from 0 to C-1. With
-    p = softmax of the added fgs over the classes, t = the labels as one of C, x = the added bgs, the result is
-    float64 (2^M - 1, 2 + 2 C): in each row, over images and pixels, the sums of
+    p = softmax of the added fgs over the classes, t = the labels as one of C, x = the added bgs, the result
+    is float64 (2^M - 1, 2 + 2 C): in each row, over images and pixels, the sums of
 
         -log p[label],  BCE of all x on 1 - t (0 without bgs),  p t of each class,  p^2 + t of each class
 
-    The choice of row k takes the maps that k + 1 has the bits of. Gradients reach fgs and bgs. A label that is
-    no class makes the first sum NaN. Nothing of the size of the maps is stored but the gradients.
+    The choice of row k takes the maps that k + 1 has the bits of. Gradients reach fgs and bgs. A label that
+    is no class makes the first sum NaN. Nothing of the size of the maps is stored but the gradients.
     """
     if not choice.fused():
         return _plain(fgs, bgs, labels)
@@ -33,9 +33,9 @@ def _plain(fgs: list, bgs: list, labels):
         logits = _add(fgs, chosen)
         found = jt.nn.softmax(logits, dim=1)
         entropy = known - (jt.nn.log_softmax(logits, dim=1) * here).sum(1, keepdims=True)
-        sums = [_sum(entropy, [0, 1, 2, 3]), _background(_add(bgs, chosen), here) if bgs else jt.float64([0.0]),
-                _sum(found * here, [0, 2, 3]), _sum(found * found + here, [0, 2, 3])]
-        rows.append(jt.concat(sums))
+        background = _background(_add(bgs, chosen), here) if bgs else jt.float64([0.0])
+        rows.append(jt.concat([_sum(entropy, [0, 1, 2, 3]), background, _sum(found * here, [0, 2, 3]),
+                               _sum(found * found + here, [0, 2, 3])]))
     return jt.stack(rows)
 
 
@@ -63,8 +63,9 @@ class _ClassSums(jt.Function):
         self.template = f"<{self.maps}, {classes}>"
         shape = 2 ** self.maps - 1, SINGLE_SUMS + 2 * classes
         partial = batch * -(-height * width // PATCH), *shape
-        return kernel.run("class_sums.cuh", self._source() + "class_sums(maps, out0_p, out1_p);", list(inputs),
-                          [(shape, "float64"), (partial, "float64")], self.data)[0]
+        call = self._source() + "class_sums(maps, out0_p, out1_p);"
+        return kernel.run("class_sums.cuh", call, list(inputs), [(shape, "float64"), (partial, "float64")],
+                          self.data)[0]
 
     def grad(self, grad):
         count = len(self.inputs) - 1

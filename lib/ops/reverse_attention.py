@@ -1,4 +1,4 @@
-"""The two ways in which a stage looks at what the deeper one found, reverse attention and DSRA's gain; a gate."""
+"""How a stage looks at what the deeper one found: reverse attention, DSRA's gain, a gate."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from utils.backend import jt
 
 
 def reverse_attention(guide, feature):
-    """The feature times the probability of background: what the deeper map has not found (PraNet, MICCAI 2020).
+    """The feature times the probability of background: what the deeper map has not found.
 
-    The guide (N,num_class,h',w') is resized to the feature (N,C,h,w). With one class, the published case, the
-    probability is 1 - sigmoid(guide); with more it is softmax(guide)[0] over the classes, the first of which
-    is the background: an extension, which for two classes (0, z) is the published one for z.
+    The guide (N,num_class,h',w') is resized to the feature (N,C,h,w). With one class the probability is
+    1 - sigmoid(guide) (PraNet, MICCAI 2020). With more it is softmax(guide)[0] over the classes, the first of
+    which is the background: an extension of ours, which for two classes (0, z) is the published one for z.
     """
     guide = resize_bilinear(guide, feature.shape[2:])
     return gate(_background(guide), feature)

@@ -21,6 +21,10 @@ def depthwise(channels: int, size: int):
     return nn.Conv2d(channels, channels, size, padding=size // 2, groups=channels, bias=False)
 
 
+def pointwise(inputs: int, outputs: int):
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+
+
 class ChannelAttention(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
@@ -29,7 +33,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x):
         pooled = F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)
-        return sum(self.fc2(F.relu(self.fc1(each))) for each in pooled).sigmoid()
+        return sum(self.fc2(self.fc1(each).relu()) for each in pooled).sigmoid()
 
 
 class SpatialAttention(nn.Module):
@@ -60,9 +64,9 @@ class MultiScaleBlock(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.channels = channels
-        self.pconv1 = nn.Sequential(nn.Conv2d(channels, 2 * channels, 1, bias=False), nn.BatchNorm2d(2 * channels))
+        self.pconv1 = pointwise(channels, 2 * channels)
         self.msdc = MultiScale(2 * channels)
-        self.pconv2 = nn.Sequential(nn.Conv2d(2 * channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
+        self.pconv2 = pointwise(2 * channels, channels)
 
     def forward(self, x):
         mixed = shuffle(self.msdc(F.relu6(self.pconv1(x))), self.channels)

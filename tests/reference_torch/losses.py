@@ -23,6 +23,7 @@ def v2_loss(fg, bg, mask):
 
 def mutation_losses(fgs, bgs, labels):
     """[cross entropy, Dice] and, with background maps, their BCE, over the sums of every choice of maps."""
+    labels = labels.long()
     target = F.one_hot(labels, fgs[0].shape[1]).movedim(-1, 1).to(fgs[0].dtype)
     choices = [choice for count in range(1, len(fgs) + 1) for choice in combinations(range(len(fgs)), count)]
     sums = [sum(fgs[i] for i in choice) for choice in choices]

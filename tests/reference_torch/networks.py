@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import nn
 
-from tests.reference_torch.decoders import Aggregation, BasicConv2d, ReceptiveField, dsra, grey_to_colour, resize
+from tests.reference_torch.decoders import (
+    Aggregation,
+    BasicConv2d,
+    ReceptiveField,
+    dsra,
+    grey_to_colour,
+    resize,
+)
 from tests.reference_torch.emcad import EMCAD
 from tests.reference_torch.losses import mutation_losses, v1_loss, v2_loss
 from tests.reference_torch.pvt_v2 import PVTv2B2
