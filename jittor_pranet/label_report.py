@@ -45,8 +45,9 @@ def write_report(path: Path, scores: list[SetScores], tables: list[Table], notes
 
 
 def _class_legend(names: list[str]) -> str:
-    return "<p class=quiet>" + "".join(f"{page.key(_colour(label))}{html.escape(name)}"
-                                       for label, name in enumerate(names) if label) + "</p>"
+    return "<p class=quiet>" + " ".join(
+        f"<span class=named>{page.key(_colour(label))}{html.escape(name)}</span>"
+        for label, name in enumerate(names) if label) + "</p>"
 
 
 def _colour(label: int) -> tuple[int, int, int]:
@@ -76,8 +77,8 @@ def _curves(entry: SetScores, names: list[str]) -> str:
             across = np.repeat([0.0, *dice], 2)[1:]
             up = np.repeat(1 - np.arange(len(dice) + 1) / len(dice), 2)[:-1]
             lines.append(page.line(across, up, f"rgb{_colour(label)}"))
-    title = html.escape(f"Percent of scans that reach a Dice: {entry.method}")
-    return page.frame(title, "Dice", [f"{100 * share:g}" for share in np.linspace(0, 1, 5)], lines)
+    below = html.escape(f"Dice, {entry.method}")
+    return page.frame("Percent of scans that reach a Dice", below, [f"{100 * share:g}" for share in np.linspace(0, 1, 5)], lines)
 
 
 def _strips(name: str, entries: list[SetScores], colours: dict[str, str], names: list[str]) -> str:
