@@ -48,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--absent", choices=ABSENT_RULES, default=None,
                        help="what counts where a class is not in both maps: sound if left out, see "
                             "docs/evaluation.md, or as published")
+    group.add_argument("--test_list", type=Path, default=None, metavar="FILE",
+                       help="text file with the names of the scans to measure; all if left out")
     group.add_argument("--class_names", nargs="+", default=None, metavar="NAME",
                        help="names of the classes but the background; their numbers if left out")
 
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_multiclass_flags(args: argparse.Namespace) -> None:
-    for flag in ("num_class", "absent", "class_names"):
+    for flag in ("num_class", "absent", "test_list", "class_names"):
         if getattr(args, flag) is not None:
             raise UserError(f"--{flag}: is for label maps of several classes; add --task multiclass")
 

@@ -25,7 +25,7 @@ def measure(args: argparse.Namespace, methods: dict[str, Path], folder: Path,
     """Measures the label maps and writes the figures. Returns tables, remarks, names of the files."""
     reading, absent = reading_of(args), args.absent or "sound"
     names = _names(args.class_names, reading)
-    sets = find_scan_sets(args.gt_root, args.datasets)
+    sets = find_scan_sets(args.gt_root, args.datasets, args.test_list)
     scores = evaluate_labels(methods, sets, reading, absent, args.workers, args.allow_missing)
 
     tables = [means_table(scores), *(classes_table(dataset, scores, names) for dataset in sets)]

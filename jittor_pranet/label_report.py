@@ -13,12 +13,12 @@ from utils.errors import UserError
 from utils.label_evaluation import LabelPair, read_pair
 from utils.label_metrics import FIGURES
 from utils.label_tables import HEADINGS, shown
+from utils.overlay import label_overlay
 from utils.scans import PALETTE, Reading, read_scan
 from utils.scoring import SetScores
 from utils.tables import Table
 
 THUMBNAIL = 320  # pixels of the longer side
-OPACITY = 0.55  # of class colours on a picture
 STRIPS = ("Dice", "HD95")  # the figures that are drawn for every scan
 
 
@@ -45,8 +45,9 @@ def write_report(path: Path, scores: list[SetScores], tables: list[Table], notes
 
 
 def _class_legend(names: list[str]) -> str:
-    return "<p class=quiet>" + "".join(f"{page.key(_colour(label))}{html.escape(name)}"
-                                       for label, name in enumerate(names) if label) + "</p>"
+    return "<p class=quiet>" + " ".join(
+        f"<span class=named>{page.key(_colour(label))}{html.escape(name)}</span>"
+        for label, name in enumerate(names) if label) + "</p>"
 
 
 def _colour(label: int) -> tuple[int, int, int]:
@@ -76,8 +77,8 @@ def _curves(entry: SetScores, names: list[str]) -> str:
             across = np.repeat([0.0, *dice], 2)[1:]
             up = np.repeat(1 - np.arange(len(dice) + 1) / len(dice), 2)[:-1]
             lines.append(page.line(across, up, f"rgb{_colour(label)}"))
-    title = html.escape(f"Percent of scans that reach a Dice: {entry.method}")
-    return page.frame(title, "Dice", [f"{100 * share:g}" for share in np.linspace(0, 1, 5)], lines)
+    below = html.escape(f"Dice, {entry.method}")
+    return page.frame("Percent of scans that reach a Dice", below, [f"{100 * share:g}" for share in np.linspace(0, 1, 5)], lines)
 
 
 def _strips(name: str, entries: list[SetScores], colours: dict[str, str], names: list[str]) -> str:
@@ -191,8 +192,9 @@ def _scan(pair: LabelPair, reading: Reading, caption: str) -> str:
         rows[worst] = "middle slice, the one with most wrong" if worst == middle else "most wrong"
     parts = []
     for place, what in rows.items():
-        views = {"image": _grey(image[place]), "found": _painted(image[place], found[place]),
-                 "true": _painted(image[place], truth[place])}
+        none = np.zeros_like(truth[place])
+        views = {name: _small(label_overlay(image[place], labels))
+                 for name, labels in (("image", none), ("found", found[place]), ("true", truth[place]))}
         if len(found) > 1:
             parts.append(f"<p class=quiet>slice {place + 1} of {len(found)}, {what}: {wrong[place]:,} "
                          "wrong voxels</p>")
@@ -202,18 +204,7 @@ def _scan(pair: LabelPair, reading: Reading, caption: str) -> str:
     return f"<figure><figcaption>{html.escape(caption)}</figcaption>{''.join(parts)}</figure>"
 
 
-def _grey(image: np.ndarray) -> np.ndarray:
-    """A slice, float32 (C, H, W) in [0, 1], as a small uint8 (h, w, 3)."""
-    return _small(np.broadcast_to(255 * image, (3, *image.shape[1:])).transpose(1, 2, 0))
-
-
-def _painted(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """A slice with its labels, uint8 (H, W), in the colours of their classes."""
-    grey = np.broadcast_to(255 * image, (3, *image.shape[1:])).transpose(1, 2, 0)
-    return _small(np.where(labels[..., None] > 0, (1 - OPACITY) * grey + OPACITY * PALETTE[labels], grey))
-
-
 def _small(pixels: np.ndarray) -> np.ndarray:
-    picture = Image.fromarray(pixels.astype(np.uint8))
+    picture = Image.fromarray(pixels)
     picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
     return np.asarray(picture)

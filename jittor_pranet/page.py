@@ -43,7 +43,7 @@ figure { margin: 0; } figcaption { font-size: .85em; overflow-wrap: anywhere; }
 svg { display: block; width: 100%; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 .key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .35em 0 1em; }
-.key:first-child { margin-left: 0; }
+.key:first-child { margin-left: 0; } .named { white-space: nowrap; margin-right: .7em; }
 @media (max-width: 600px) { th, td { padding: .3em .4em; } table { font-size: .9em; } }
 """
 

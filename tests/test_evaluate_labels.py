@@ -17,6 +17,7 @@ from jittor_pranet.__main__ import main
 from tests import label_oracle
 from tests.compare import assert_close
 from tests.test_report import Page
+from utils.overlay import OPACITY
 from utils.scans import PALETTE, Reading, find_scans, read_scan, write_labels
 
 SETS = ("first", "second & <b>")
@@ -243,6 +244,16 @@ def test_images_that_are_not_scaled_are_measured_and_shown_on_black(folders):
     assert all("on black: " in caption and "expected 0 to 1" in caption for caption in captions)
 
 
+def test_a_list_of_scans(folders, capsys):
+    (folders / "list.txt").write_text("volume0\nvolume2\n")
+    more = ["--datasets", "first", "--test_list", str(folders / "list.txt")]
+    assert evaluate(folders, *more) == 2
+    assert "no label map for 1 of 3 maps: volume1.npz" in capsys.readouterr().err
+    (folders / "maps" / "first" / "volume1.npz").unlink()
+    assert evaluate(folders, *more) == 0
+    assert summary(folders)["datasets"]["first"]["scans"] == 2
+
+
 # ---------------------------------------------------------------- report
 
 
@@ -307,7 +318,7 @@ def test_classes_have_their_colours(folders):
     shown = decoded(page.images[place])
     assert shown.shape == (24, 30, 3)
     for (row, column), label in (((1, 1), 0), ((9, 8), 1), ((14, 23), 2)):
-        colour = 127.5 if label == 0 else 0.45 * 127.5 + 0.55 * PALETTE[label].astype(float)
+        colour = 127.5 if label == 0 else (1 - OPACITY) * 127.5 + OPACITY * PALETTE[label]
         assert np.abs(shown[row, column] - colour).max() < 25
 
 
