@@ -78,7 +78,8 @@ def _curves(entry: SetScores, names: list[str]) -> str:
             up = np.repeat(1 - np.arange(len(dice) + 1) / len(dice), 2)[:-1]
             lines.append(page.line(across, up, f"rgb{_colour(label)}"))
     below = html.escape(f"Dice, {entry.method}")
-    return page.frame("Percent of scans that reach a Dice", below, [f"{100 * share:g}" for share in np.linspace(0, 1, 5)], lines)
+    shares = [f"{100 * share:g}" for share in np.linspace(0, 1, 5)]
+    return page.frame("Percent of scans that reach a Dice", below, shares, lines)
 
 
 def _strips(name: str, entries: list[SetScores], colours: dict[str, str], names: list[str]) -> str:

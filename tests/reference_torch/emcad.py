@@ -156,7 +156,7 @@ class EMCAD(nn.Module):
             maps = [fg for fg, _ in pairs] + [bg for _, bg in pairs]
         else:
             maps = [getattr(self, f"out_head{level}")(each) for level, each in zip(LEVELS, refined)]
-        return [resize(each, x.shape[-1] // each.shape[-1]) for each in maps]
+        return [resize(each, factor) for each, factor in zip(maps, (32, 16, 8, 4) * 2)]
 
     def losses(self, maps, mask):
         if self.dual:
