@@ -16,7 +16,7 @@ import numpy as np
 
 from jittor_pranet.options import whole
 from lib.catalog import GAINS, NETWORKS, check_size, find_network
-from utils.checkpoint import read_info, read_weights, resembled_network, save_arrays
+from utils.checkpoint import class_count, read_info, read_weights, resembled_network, save_arrays
 from utils.errors import UserError
 from utils.files import write_whole
 
@@ -77,8 +77,7 @@ def write_onnx(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarr
     _require(args.out, "requirements-onnx.txt", "torch", "onnx", "onnxruntime")
     import torch
 
-    said = info.get("num_class")
-    num_class = args.num_class or (said if isinstance(said, int) else 1)
+    num_class = args.num_class or class_count(weights) or 1
     gain = args.gain or (info["gain"] if info.get("gain") in GAINS else GAINS[0])
     network = _merging(_twin(args, info["model_type"], num_class, gain, weights))
     shape = 1 if args.grey else 3, args.testsize, args.testsize

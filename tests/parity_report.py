@@ -20,16 +20,21 @@ from lib.catalog import NETWORKS
 from tests.networks import figures, forward_errors, onnx_errors
 from tests.training_pass import branch_errors, our_pass, projection_errors, projection_floors, twin_pass
 
-MAPS = {"V1": ("5", "4", "3", "2"),
-        "V2": tuple(f"{side} {stage}" for side in ("foreground", "background") for stage in (2, 3, 4, 5))}
+SIDES = ("foreground", "background")
+MAPS = {"RA": ("5", "4", "3", "2"),
+        "DSRA": tuple(f"{side} {stage}" for side in SIDES for stage in (2, 3, 4, 5)),
+        "EMCAD": ("4", "3", "2", "1"),
+        "EMCAD-DSRA": tuple(f"{side} {level}" for side in SIDES for level in (4, 3, 2, 1))}
 
 
 def map_rows() -> Iterator[tuple[str, ...]]:
     yield "network", "map", "relative error", "PyTorch float32", "ratio"
-    for index, case in enumerate(figures("forward")):
-        network = f"{case['model']}, {case['size']} px, {_classes(case.get('num_class', 1))}"
-        for label, (error, floor) in zip(MAPS[case["model"][-2:]], forward_errors(case, index)):
-            yield network, label, f"{error:.1e}", f"{floor:.1e}", f"{error / floor:.2f}"
+    for file in ("forward", "multiclass"):
+        for index, case in enumerate(figures(file)):
+            network = f"{case['model']}, {case['size']} px, {_classes(case.get('num_class', 1))}"
+            labels = MAPS[NETWORKS[case["model"]].decoder]
+            for label, (error, floor) in zip(labels, forward_errors(case, index, file)):
+                yield network, label, f"{error:.1e}", f"{floor:.1e}", f"{error / floor:.2f}"
 
 
 def _classes(count: int) -> str:
@@ -73,7 +78,8 @@ def print_table(rows: Iterator[tuple[str, ...]]) -> None:
 
 
 def main() -> None:
-    print("Maps, batch 2 (1 with 4 classes): relative error of each against float64.\n")
+    print("Maps, batch 2 (1 with 4 classes), of grey images where there are 9 classes: relative\n"
+          "error of each against float64.\n")
     print_table(map_rows())
     print("\nGradients of one training pass, batch 2, 256 px: error of each one's projection on a random\n"
           "vector, and of the whole gradient where PyTorch in float64 takes our branch at every ReLU;\n"

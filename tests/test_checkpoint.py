@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from utils.checkpoint import (
     Mismatch,
+    class_count,
     load_encoder_weights,
     load_weights,
     read_info,
@@ -367,12 +368,21 @@ def test_encoder_passes_over_the_classifier():
     ("PVT-PraNet-V2", "PVT-PraNet-V1", ["backbone.patch_embed1.proj.weight", "agg1.conv5_fg.weight"],
      ["backbone.patch_embed1.proj.weight", "agg1.conv5.weight"]),
     ("a bare Res2Net encoder", "PraNet-V1", ["conv1.0.weight"], ["resnet.conv1.0.weight"]),
+    ("EMCAD-B2-DSRA", "EMCAD-B2", ["out_head1.weight", "decoder.ConvBlock1_fg.conv.weight"],
+     ["out_head1.weight", "decoder.sab.conv.weight"]),
     ("a bare PVTv2 encoder", "another", ["patch_embed1.proj.weight"], ["weight"]),
 ])
 def test_weights_of_another_network_are_recognised(found, wanted, names, model_names):
     model = Model({name: np.zeros(1) for name in model_names})
     with pytest.raises(UserError, match=f"weights are those of {found}, the model is {wanted}: choose"):
         load_weights(model, {name: np.zeros(1) for name in names})
+
+
+@pytest.mark.parametrize(("weights", "classes"), [
+    ({"agg1.conv5_fg.bias": np.zeros(4)}, 4),
+    ({"out_head1.bias": np.zeros(9), "conv.0.bias": np.zeros(3)}, 9), ({"conv.0.bias": np.zeros(3)}, None), ({"agg1.conv5.bias": np.float32(0)}, None)])
+def test_classes_are_counted(weights, classes):
+    assert class_count(weights) == classes
 
 
 # ---- With Jittor itself ----

@@ -29,7 +29,7 @@ from utils.errors import UserError
 from utils.files import write_whole
 from utils.weight_files import read_info, read_weights
 
-__all__ = ["Mismatch", "load_encoder_weights", "load_weights", "read_info", "read_weights",
+__all__ = ["Mismatch", "class_count", "load_encoder_weights", "load_weights", "read_info", "read_weights",
            "resembled_network", "save_arrays", "save_weights"]
 
 Source = Union[str, os.PathLike, Mapping[str, np.ndarray]]  # a file, or arrays by published name
@@ -133,9 +133,18 @@ _SIGNS = (
 )
 
 
+_HEADS = ("agg1.conv5.bias", "agg1.conv5_fg.bias", "out_head1.bias")  # one value for each class
+
+
 def resembled_network(names: Mapping) -> str | None:
     """The network, or bare encoder, that has these names; None if it is no published one."""
     return next((known for known, signs in _SIGNS if all(sign in names for sign in signs)), None)
+
+
+def class_count(weights: Mapping[str, np.ndarray]) -> int | None:
+    """How many classes a network of ours or a published one with these weights has; None if it is neither."""
+    heads = [weights[head] for head in _HEADS if head in weights]
+    return len(heads[0]) if heads and heads[0].ndim == 1 else None
 
 
 def _advice(weights: Mapping, variables: Mapping) -> str:
