@@ -380,7 +380,8 @@ def test_weights_of_another_network_are_recognised(found, wanted, names, model_n
 
 @pytest.mark.parametrize(("weights", "classes"), [
     ({"agg1.conv5_fg.bias": np.zeros(4)}, 4),
-    ({"out_head1.bias": np.zeros(9), "conv.0.bias": np.zeros(3)}, 9), ({"conv.0.bias": np.zeros(3)}, None), ({"agg1.conv5.bias": np.float32(0)}, None)])
+    ({"out_head1.bias": np.zeros(9), "conv.0.bias": np.zeros(3)}, 9), ({"conv.0.bias": np.zeros(3)}, None),
+    ({"agg1.conv5.bias": np.float32(0)}, None)])
 def test_classes_are_counted(weights, classes):
     assert class_count(weights) == classes
 
