@@ -12,7 +12,9 @@ from scipy.stats import rankdata
 from jittor_pranet.__main__ import main
 from utils.dataset import TrainSet, find_test_sets
 from utils.image_io import find_pairs
+from utils.scans import Reading, find_scans, read_scan
 from utils.synthetic import draw_polyp
+from utils.synthetic_scans import MOST_DRAWN, draw_patient
 
 
 def draw(out: Path, train: int = 3, test: int = 2, seed: int = 0, size: int = 96) -> int:
@@ -67,6 +69,57 @@ def test_never_mixes_with_the_files_of_others(tmp_path, capsys, folder):
     assert draw(tmp_path, seed=1) == 2
     assert "1 files that this program did not draw: cju0.png" in capsys.readouterr().err
     assert files_of(tmp_path) == before
+
+
+def draw_scans(out: Path, train: int = 10, test: int = 1, seed: int = 0, classes: int = 4) -> int:
+    return main(["demo", "--out", str(out), "--classes", str(classes), "--train", str(train), "--test",
+                 str(test), "--seed", str(seed), "--size", "64"])
+
+
+def test_scans_are_slices_of_patients_and_volumes_of_others(tmp_path, capsys):
+    assert draw_scans(tmp_path) == 0
+    assert f"{tmp_path}/TrainDataset: 10 slices of 2 patients" in capsys.readouterr().out
+    slices, volumes = find_scans(tmp_path / "TrainDataset"), find_scans(tmp_path / "TestDataset")
+    assert [scan.name for scan in slices] == [
+        f"synthetic_train_{k // 8:04d}_slice{k % 8:03d}" for k in range(10)]
+    assert {scan.group for scan in slices} == {"synthetic_train_0000", "synthetic_train_0001"}
+    volume, = (read_scan(scan, Reading(4)) for scan in volumes)
+    assert volume.image.shape == (12, 1, 64, 64) and volume.spacing[1] == volume.spacing[2] > 0
+    assert set(np.unique(volume.labels)) == {0, 1, 2, 3}
+    assert not any(scan.is_volume for scan in slices)
+
+
+def test_scans_depend_on_the_seed_and_their_number_alone(tmp_path, capsys):
+    for name, options in {"a": {}, "b": {"train": 3, "test": 2}, "c": {"seed": 1}}.items():
+        draw_scans(tmp_path / name, **options)
+    larger, other, reseeded = (files_of(tmp_path / name) for name in "abc")
+    assert len(larger.items() & other.items()) == 3 + 1
+    assert not set(larger.values()) & set(reseeded.values())
+    capsys.readouterr()
+    draw_scans(tmp_path / "a", train=3, test=2)
+    assert "an earlier synthetic set of 11 scans was there and has been replaced" in capsys.readouterr().out
+    assert files_of(tmp_path / "a") == other
+
+
+def test_scans_never_mix_with_the_files_of_others(tmp_path, capsys):
+    draw_scans(tmp_path)
+    (tmp_path / "TrainDataset" / "case0005_slice012.npz").write_text("somebody's own")
+    before = files_of(tmp_path)
+    assert draw_scans(tmp_path, seed=1) == 2
+    assert "1 files that this program did not draw: case0005_slice012.npz" in capsys.readouterr().err
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("classes", [2, 9, MOST_DRAWN])
+def test_every_class_is_drawn_in_a_place_of_its_own(classes):
+    places = []
+    for seed in range(2):
+        image, labels, _ = draw_patient(np.random.default_rng(seed), classes, 8, 64)
+        assert image.dtype == np.float32 and 0 <= image.min() < image.max() <= 1
+        assert set(np.unique(labels)) == set(range(classes))
+        places.append([np.argwhere(labels == organ).mean(0)[1:] for organ in range(1, classes)])
+    moved = np.linalg.norm(np.subtract(*places), axis=1)
+    assert moved.max() < 10, "patients differ, but not in where an organ is"
 
 
 @pytest.mark.parametrize("options", [["--size", "8"], ["--train", "0"], ["--test", "-1"], ["--seed", "-1"]])

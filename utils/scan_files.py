@@ -154,7 +154,7 @@ def nifti_bytes(path: Path, labels: np.ndarray, spacing: tuple[float, ...] | Non
         image.set_data_dtype(np.uint8)
         image.header.set_slope_inter(1, 0)
         image.header["cal_min"] = image.header["cal_max"] = 0  # of the image's grey levels
-    return gzip.compress(image.to_bytes(), mtime=0)
+    return gzip.compress(image.to_bytes(), 5, mtime=0)
 
 
 def _arrays(kind: str, path: Path) -> dict[str, np.ndarray]:
