@@ -156,6 +156,17 @@ def test_pictures_of_16_bits_need_a_window(tmp_path):
     np.testing.assert_array_equal(pixels.labels[0], LABELS[0])
 
 
+@pytest.mark.parametrize("name, pixels, said", [
+    ("a.jpg", LABELS[0], "is a JPEG, which changes class indices"),
+    ("a.png", PALETTE[LABELS[0]], "pixels of mode RGB, expected class indices")])
+def test_labels_that_hold_no_indices_are_refused(tmp_path, name, pixels, said):
+    save_picture(tmp_path / "images" / "a.png", LABELS[0])
+    path = save_picture(tmp_path / "labels" / name, pixels)
+    with pytest.raises(UserError) as caught:
+        read_scan(only(tmp_path), FOUR)
+    assert str(caught.value).startswith(f"{path}: ") and said in str(caught.value)
+
+
 def test_without_a_folder_of_labels_there_are_none(tmp_path):
     save_picture(tmp_path / "images" / "a.png", LABELS[0])
     assert only(tmp_path).label is None

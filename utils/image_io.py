@@ -207,9 +207,12 @@ def read_indices(path: str | os.PathLike) -> np.ndarray:
     """The class indices of a label map, whole numbers (H, W): grey levels, or the numbers of palette colours.
 
     Raises:
-        UserError: as `read_pixels`, or it is of colours that are no palette's.
+        UserError: as `read_pixels`, it is of colours that are no palette's, or a JPEG, which keeps no index.
     """
     with _opened(path) as file:
+        if file.format in ("JPEG", "MPO"):
+            raise UserError(f"{path}: is a JPEG, which changes class indices; expected a PNG made from the "
+                            "label map itself")
         if file.mode not in ("1", "L", "P") and not file.mode.startswith("I"):
             raise UserError(f"{path}: has pixels of mode {file.mode}, expected class indices in a grey or "
                             "palette PNG; convert its colours to indices first")
