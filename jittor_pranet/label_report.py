@@ -77,9 +77,9 @@ def _curves(entry: SetScores, names: list[str]) -> str:
             across = np.repeat([0.0, *dice], 2)[1:]
             up = np.repeat(1 - np.arange(len(dice) + 1) / len(dice), 2)[:-1]
             lines.append(page.line(across, up, f"rgb{_colour(label)}"))
-    below = html.escape(f"Dice, {entry.method}")
-    shares = [f"{100 * share:g}" for share in np.linspace(0, 1, 5)]
-    return page.frame("Percent of scans that reach a Dice", below, shares, lines)
+    percents = [f"{percent:g}" for percent in np.linspace(0, 100, 5)]
+    return page.frame("Percent of scans that reach a Dice", html.escape(f"Dice, {entry.method}"), percents,
+                      lines)
 
 
 def _strips(name: str, entries: list[SetScores], colours: dict[str, str], names: list[str]) -> str:

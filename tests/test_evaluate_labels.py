@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jittor_pranet import page
 from jittor_pranet.__main__ import main
 from tests import label_oracle
 from tests.compare import assert_close
@@ -214,8 +215,8 @@ def test_pictures(folders):
     expected = label_oracle.measure(np.roll(truth, 1, axis=1) == 2, truth == 2)
     assert_close([row[name] for name in ("Dice", "IoU", "HD95", "ASSD")], expected, "label metrics")
     assert row["HD95_mm"] is None
-    page = Page(folders / "out" / "report.html")
-    assert "HD95 mm" not in page.rows[0] and len(page.images) == 2 * 3
+    opened = Page(folders / "out" / "report.html")
+    assert "HD95 mm" not in opened.rows[0] and len(opened.images) == 2 * 3
 
 
 def test_maps_as_nifti_give_the_same_figures(folders):
@@ -259,11 +260,11 @@ def test_a_list_of_scans(folders, capsys):
 
 def test_the_report_shows_the_tables_and_needs_nothing_but_itself(folders, capsys):
     assert evaluate(folders, "--compare") == 0
-    page = Page(folders / "out" / "report.html")
+    opened = Page(folders / "out" / "report.html")
     printed = {tuple(line.split()) for line in capsys.readouterr().out.splitlines()}
-    tables = [row for row in page.rows if tuple(" ".join(row).split()) in printed]
+    tables = [row for row in opened.rows if tuple(" ".join(row).split()) in printed]
     assert len(tables) == (1 + 2) + 2 * (1 + 4) + (1 + 8)
-    assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
+    assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in opened.addresses)
     text = (folders / "out" / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
 
@@ -279,6 +280,21 @@ def test_the_confusion_matrix_in_the_report(folders):
     assert [cell for cell in cells if "&lt;" not in cell] == [
         cell for cell in expected if not cell.startswith("0.0<")]
     assert len(cells) == 16
+    coloured = re.findall(r"<td style='background:rgb\((.*?) /", matrix)
+    assert coloured == ["0 114 178" if true == found else "213 94 0" for true, found in np.argwhere(counts)]
+
+
+def test_scans_without_any_class(folders):
+    for path in (folders / "gt" / "first").iterdir():
+        with np.load(path) as volume:
+            arrays = dict(volume)
+        save(path, **{**arrays, "label": np.zeros_like(arrays["label"])})
+        save(folders / "maps" / "first" / path.name, label=np.zeros_like(arrays["label"]))
+    assert evaluate(folders, "--datasets", "first") == 0
+    assert set(summary(folders)["datasets"]["first"]["mean"].values()) == {None}
+    opened = Page(folders / "out" / "report.html")
+    assert opened.captions[0] == "volume0 - (1 -, 2 -, 3 -)"
+    assert len(opened.images) == SCANS * 3  # the middle slices, none of them wrong
 
 
 def decoded(image: dict) -> np.ndarray:
@@ -287,11 +303,11 @@ def decoded(image: dict) -> np.ndarray:
 
 def test_scans_come_worst_first_with_their_worst_slice(folders):
     assert evaluate(folders, "--datasets", "first", "--thumbnails", "2") == 0
-    page, found = Page(folders / "out" / "report.html"), per_scan(folders)
+    opened, found = Page(folders / "out" / "report.html"), per_scan(folders)
     means = {f"volume{number}": np.mean([found["first", f"volume{number}", name]["Dice"] for name in "12"])
              for number in range(SCANS)}
     order = sorted(means, key=means.get)[:2]
-    assert [caption.split(" (")[0] for caption in page.captions] == [
+    assert [caption.split(" (")[0] for caption in opened.captions] == [
         f"{name} {100 * means[name]:.2f}" for name in order]
     text = (folders / "out" / "report.html").read_text(encoding="utf-8")
     assert "1 more scans" in text
@@ -310,12 +326,12 @@ def test_classes_have_their_colours(folders):
             arrays = dict(volume)
         save(path, **{**arrays, "image": np.full_like(arrays["image"], 0.5)})
     assert evaluate(folders, "--datasets", "first") == 0
-    page = Page(folders / "out" / "report.html")
-    names = [image["alt"].split(", ")[-1] for image in page.images]
+    opened = Page(folders / "out" / "report.html")
+    names = [image["alt"].split(", ")[-1] for image in opened.images]
     assert names[:3] == ["image", "found", "true"]
-    place = next(place for place, image in enumerate(page.images)
+    place = next(place for place, image in enumerate(opened.images)
                  if image["alt"] == "volume0, slice 3, true")
-    shown = decoded(page.images[place])
+    shown = decoded(opened.images[place])
     assert shown.shape == (24, 30, 3)
     for (row, column), label in (((1, 1), 0), ((9, 8), 1), ((14, 23), 2)):
         colour = 127.5 if label == 0 else (1 - OPACITY) * 127.5 + OPACITY * PALETTE[label]
@@ -328,7 +344,14 @@ def test_charts_have_a_dot_for_every_figure(folders):
     strips = re.findall("<svg.*?</svg>", (folders / "out" / "report.html").read_text(encoding="utf-8"))
     for name, chart in zip(("Dice", "HD95"), strips):
         assert chart.count("<circle") == sum(row[name] is not None for row in found)
-    assert strips[2].count("<polyline") == 2  # the third class has no figures
+    lines = re.findall("polyline points='(.*?)'", strips[2])
+    assert len(lines) == 2  # the third class has no figures
+    points = np.array([point.split(",") for point in lines[0].split()], float)
+    dice = sorted(row["Dice"] for row in found if row["class"] == "1")
+    x, y = [page.x_at(value) for value in dice], [page.y_at(share) for share in (1, 2 / 3, 1 / 3, 0)]
+    expected = [(page.x_at(0), y[0]), (x[0], y[0]), (x[0], y[1]), (x[1], y[1]), (x[1], y[2]), (x[2], y[2]),
+                (x[2], y[3])]
+    np.testing.assert_allclose(points, expected, atol=0.051)
 
 
 # ---------------------------------------------------------------- maps with a defect

@@ -182,9 +182,11 @@ def test_confusion_has_true_labels_in_rows():
     assert measures.confusion.tolist() == [[2, 0, 0], [0, 2, 2], [0, 0, 2]]
 
 
-def test_256_labels():
-    truth = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
-    assert (count_labels(255 - truth, truth, 256) == np.eye(256)[::-1]).all()
+@pytest.mark.parametrize("num_class", [64, 256])  # the product of two labels is beyond uint8
+def test_many_labels(num_class):
+    truth = np.arange(num_class, dtype=np.uint8).reshape(1, 8, -1)
+    found = np.uint8(num_class - 1) - truth
+    assert (count_labels(found, truth, num_class) == np.eye(num_class)[::-1]).all()
 
 
 def test_counts_alone_give_the_overlaps():
