@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         theirs.append(measure(found == label, truth == label))
         seconds += time.perf_counter() - start
     scan = statistics.median(ours)
-    print(f"ours            {scan:8.2f} s, median of {len(ours)}; {statistics.median(in_mm):.2f} s in mm as well")
+    print(f"ours            {scan:8.2f} s, median of {len(ours)}; with mm {statistics.median(in_mm):.2f} s")
     print(f"{name:15} {seconds:8.2f} s, once, on the whole volume; {seconds / scan:.1f} times as long")
     difference = np.abs(measure_scan(found, truth, NUM_CLASS).table("sound")[:, :4] - theirs).max()
     print(f"the figures of the two differ by {difference:.1e} at most")
