@@ -68,11 +68,12 @@ def run(args: argparse.Namespace) -> int:
     settle(args)
     part = PARTS[args.task]
     sets = part.find_sets(args)
+    segmenter = part.load(args, sets)  # first, as Jittor forks compilers, which must not take our signals
     overlays = Path(args.save_path) / OVERLAYS if args.overlays else None
     total = sum(map(len, sets.values()))
     unit = "image" if args.task == "binary" else "scan"
-    with Interruption() as interruption, closing(part.write_maps(args, sets, overlays)) as written, \
-            Progress(total, "testing", unit) as progress:
+    written = part.write_maps(segmenter, args, sets, overlays)
+    with Interruption() as interruption, closing(written), Progress(total, "testing", unit) as progress:
         for name in written:
             progress.step(note=name)
             if interruption.signal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -19,6 +20,7 @@ class Interruption:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interruption:
+        self._process = os.getpid()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._note)
         return self
@@ -35,8 +37,11 @@ class Interruption:
         return bool(came)
 
     def _note(self, number: int, _) -> None:
-        self.signal = number
         signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != self._process:  # forked meanwhile: Jittor's compilers, which it ends by SIGTERM
+            os.kill(os.getpid(), number)
+            return
+        self.signal = number
         print(f"\n{signal.Signals(number).name}: finishing the step; again to leave at once", file=sys.stderr)
 
     @property

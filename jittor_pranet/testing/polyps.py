@@ -25,11 +25,17 @@ def has_truth(args: argparse.Namespace, name: str, images: TestImages) -> bool:
     return (Path(args.test_path) / name / "masks").is_dir()
 
 
-def write_maps(args: argparse.Namespace, sets: dict[str, TestImages], overlays: Path | None) -> Iterator[str]:
-    """Yields the set of each image as soon as its map is written."""
+def load(args: argparse.Namespace, sets: dict[str, TestImages]) -> PolypSegmenter:
+    """The network that the flags name; says what is to be done."""
     segmenter = load_segmenter(args)
     print(f"{segmenter.model_type}: {sum(map(len, sets.values()))} images of {', '.join(sets)} "
           f"on {segmenter.device}")
+    return segmenter
+
+
+def write_maps(segmenter: PolypSegmenter, args: argparse.Namespace, sets: dict[str, TestImages],
+               overlays: Path | None) -> Iterator[str]:
+    """Yields the set of each image as soon as its map is written."""
     for name, images in sets.items():
         for stem, values in set_maps(segmenter, images, args):
             write_map(Path(args.save_path) / name / f"{stem}.png", values)

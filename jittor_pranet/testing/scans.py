@@ -28,17 +28,25 @@ def find_sets(args: argparse.Namespace) -> dict[str, list[Scan]]:
 
 
 def has_truth(args: argparse.Namespace, name: str, scans: list[Scan]) -> bool:
-    return all(scan.label for scan in scans)
+    """Whether the scans have labels; files that may hold both tell by the first of them."""
+    return all(scan.label for scan in scans) and read_scan(scans[0], reading_of(args)).labels is not None
 
 
-def write_maps(args: argparse.Namespace, sets: dict[str, list[Scan]], overlays: Path | None) -> Iterator[str]:
-    """Yields the set of each scan as soon as its label map is written."""
+def load(args: argparse.Namespace, sets: dict[str, list[Scan]]) -> ScanSegmenter:
+    """The network that the flags name; says what is to be done."""
     reading = reading_of(args)
     prepare_device(args)
     segmenter = ScanSegmenter(args.weights, args.model_type, args.testsize, args.device, args.tta == "flips",
                               reading.num_class, args.gain)
     print(f"{segmenter.model_type}: {sum(map(len, sets.values()))} scans of {', '.join(sets)}, "
           f"{reading.num_class} classes, at {args.testsize} pixels on {segmenter.device}")
+    return segmenter
+
+
+def write_maps(segmenter: ScanSegmenter, args: argparse.Namespace, sets: dict[str, list[Scan]],
+               overlays: Path | None) -> Iterator[str]:
+    """Yields the set of each scan as soon as its label map is written."""
+    reading = reading_of(args)
     for name, scans in sets.items():
         for scan, pixels, labels in set_labels(segmenter, scans, reading, args.bs, args.workers):
             write_labels(Path(args.save_path) / name, scan, labels, pixels, args.nifti)
