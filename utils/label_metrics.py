@@ -177,8 +177,8 @@ def _surface_distances(found: np.ndarray, true: np.ndarray) -> tuple[float, floa
 
     HD95 is the 95th percentile of the distances of both directions together, ASSD the mean of their means.
     """
-    # A tree looks for the number next to a coordinate; next to 0 that is a subnormal one, which a process with
-    # code compiled by -Ofast in it, as Jittor's, takes for 0: the search would have no end.
+    # Building a tree asks for the number next to a coordinate. Next to 0 that is a subnormal one, which a
+    # process that has loaded code compiled by -Ofast, as Jittor's is, takes for 0: it would never end.
     found, true = found + 1.0, true + 1.0
     to_true, to_found = KDTree(true).query(found)[0], KDTree(found).query(true)[0]
     return np.percentile(np.concatenate([to_true, to_found]), 95), (to_true.mean() + to_found.mean()) / 2
