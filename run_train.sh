@@ -17,7 +17,7 @@ if [ "${1:-}" = --classes ]; then
     shift 2
     what="synthetic scans of $classes classes" network=EMCAD-B2-DSRA
     drawing=(--classes "$classes")
-    training=(--task multiclass --num_class "$classes" --trainsize 128 --epoch 4)
+    training=(--task multiclass --num_class "$classes" --trainsize 128 --epoch 15)
     testing=()
 else
     what="a synthetic polyp set" network=PraNet-V2
