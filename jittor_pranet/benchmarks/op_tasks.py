@@ -96,6 +96,25 @@ def _v2_loss(F, fg, bg, mask):
     return v2_loss(fg, bg, mask)
 
 
+def _class_loss(classes: int, side: int, maps: int = 4) -> Case:
+    """Of foreground and background maps, at the size that scans are trained at."""
+    def inputs():
+        labels = drawn.stream("labels").randint(classes, size=(BATCH, side, side)).astype(np.float32)
+        return *noises(*[(BATCH, classes, side, side)] * (2 * maps)), labels
+
+    def ours(ops, *inputs):
+        from lib.losses import mutation_supervision
+
+        return sum(mutation_supervision(list(inputs[:maps]), list(inputs[maps:-1]), inputs[-1].int32()))
+
+    def theirs(F, *inputs):
+        from tests.reference_torch import mutation_losses
+
+        return sum(mutation_losses(inputs[:maps], inputs[maps:-1], inputs[-1]))
+
+    return Case(inputs, ours, theirs, 2 * maps)
+
+
 def _layer_norm(side: int, width: int) -> Case:
     return Case(lambda: noises((BATCH, side, side, width), (width,), (width,)),
                 lambda ops, x, weight, bias: ops.layer_norm(x, weight, bias, 1e-6),
@@ -157,6 +176,7 @@ CASES: dict[str, Case] = {
         fg, None, mask, ops.boundary_weight(mask), weighted_bce=False), _v1_loss, 1),
     "loss of a pair of maps, V2": Case(lambda: _maps(2), lambda ops, fg, bg, mask: ops.structure_loss(
         fg, bg, mask, ops.boundary_weight(mask), 0.8), _v2_loss, 2),
+    "loss of 9 classes, 224 px": _class_loss(9, 224),
     "max pool": Case(lambda: noises((BATCH, 64, 176, 176)), lambda ops, x: ops.max_pool(x),
                      lambda F, x: F.max_pool2d(x, 3, 2, 1)),
     "GELU, PVT stage 1": Case(lambda: noises((BATCH, 7744, 512)), lambda ops, x: ops.gelu(x),
