@@ -84,7 +84,8 @@ def test_networks_beside_pytorch(what, differences, tmp_path, capsys):
     assert len(cells[8].split(", ")) == differences
 
 
-@pytest.mark.parametrize("case", ["resize map x1/4", "loss of a pair of maps, V2", "loss of 9 classes, 224 px"])
+@pytest.mark.parametrize("case", ["resize map x1/4", "loss of a pair of maps, V2",
+                                  "loss of 9 classes, 224 px"])
 def test_operations_do_the_same_forward_and_backward(case):
     pytest.importorskip("torch")
     jittor, torch = Jittor("cpu"), Torch("cpu")
