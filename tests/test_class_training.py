@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jittor_pranet.training.classes import split
+from jittor_pranet.training.classes import Classes, split
 from jittor_pranet.training.options import Config
 from tests.test_programs import run
 from tests.test_slices import write_scan
@@ -105,6 +105,19 @@ def test_whole_patients_are_held_out(place):
     one = whole.subset([scan for scan in whole.scans if scan.group == "case0"])
     with pytest.raises(UserError, match="--val_path"):
         split(config, one)
+
+
+@pytest.mark.parametrize(("published", "expected"), [(False, 3.0), (True, 3.0 - 12.0)])
+def test_the_published_validation_takes_the_backgrounds_off(published, expected):
+    class Model:
+        """Of two stages."""
+
+        def merge(self, maps):
+            return maps[0] + maps[1]
+
+    task = object.__new__(Classes)
+    task.config = Config("train", epoch=1, batchsize=1, published_validation=published)
+    assert task.merge(Model(), [1.0, 2.0, 4.0, 8.0]) == expected
 
 
 @pytest.mark.parametrize(("flags", "message"), [

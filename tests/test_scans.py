@@ -287,6 +287,12 @@ def test_nnunets_names(tmp_path):
         find_scans(tmp_path)
 
 
+def test_a_number_of_four_digits_is_no_modality_elsewhere(tmp_path):
+    save_nifti(tmp_path / "images" / "patient_0000.nii.gz", VOLUME)
+    save_nifti(tmp_path / "labels" / "patient_0000.nii.gz", LABELS)
+    assert (only(tmp_path).name, only(tmp_path).label.name) == ("patient_0000", "patient_0000.nii.gz")
+
+
 def test_what_is_wrong_with_a_folder_is_told(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         find_scans(tmp_path / "none")

@@ -85,7 +85,9 @@ def look_for_scans(folder: str | os.PathLike, list_file: str | os.PathLike | Non
         where = root
     else:
         images_folder, where = _image_folders(root, inside)
-        images = _without_modality(_files(list_folder(images_folder)))
+        images = _files(list_folder(images_folder))
+        if images_folder.absolute().name != "images":  # elsewhere _0000 may be a number
+            images = _without_modality(images)
         if not images:
             raise UserError(f"{images_folder}: holds no picture and no NIfTI volume; it holds "
                             f"{describe(list_folder(images_folder))}")
