@@ -15,12 +15,12 @@ from utils.errors import UserError
 # A program is a module with `add_arguments(parser)` and `run(args) -> exit code`; only the one asked for is
 # imported, so that those without a network start without Jittor.
 PROGRAMS = {
-    "train": "train a network on a folder of images and masks",
+    "train": "train a network on images and masks, or on scans with several classes",
     "test": "write the maps of a trained network for test sets",
     "predict": "segment images and videos that have no masks",
     "convert": "write weights as .npz or .pth, or a network as .onnx",
     "check-data": "list what is wrong or remarkable with training and test sets",
-    "evaluate": "measure maps against masks: mDice, mIoU, wFm, Sm, mEm, MAE",
+    "evaluate": "measure maps against masks (mDice, wFm, Sm ...) or label maps (Dice, HD95 ...)",
     "benchmark": "time a part of the project on this machine",
     "demo": "draw a small synthetic set of polyps or scans to try the programs on",
     "doctor": "show what was found on this machine and what will be used",

@@ -18,12 +18,18 @@ from utils.dataset import WORKERS
 from utils.errors import UserError
 from utils.interruption import Interruption
 from utils.progress import Progress
+from utils.scans import LABEL_MAPS
 
 OVERLAYS, EVALUATION = "overlays", "evaluation"  # folders beside those of the sets
 PARTS = {"binary": polyps, "multiclass": scans}
-# What weights that were trained here say of themselves, if no flag says otherwise.
 TESTSIZE = {"binary": 352, "multiclass": 224}  # as published
-REMEMBERED = ("num_class", "slice_axis", "window", "label_map")  # what weights say of how they were trained
+# How scans were read in training, as weights say; what a stranger's file may say, too.
+REMEMBERED = {
+    "num_class": lambda value: isinstance(value, int),
+    "slice_axis": lambda value: value in (0, 1, 2),
+    "window": lambda value: isinstance(value, list) and [*map(type, value)] == [float, float],
+    "label_map": lambda value: value in list(LABEL_MAPS),
+}
 # Flags that say nothing to the other task.
 ONLY = {"binary": ("no_minmax", "threshold"), "multiclass": (*REMEMBERED, "test_list", "nifti")}
 
@@ -93,16 +99,17 @@ def settle(args: argparse.Namespace) -> None:
         UserError: a flag is for the other task, or the weights cannot be read.
     """
     info = read_info(args.weights)
-    args.task = args.task or (info["task"] if info.get("task") in TASKS else "binary")
+    args.task = args.task or (info["task"] if info.get("task") in list(TASKS) else "binary")
     other, = (task for task in TASKS if task != args.task)
     for name in ONLY[other]:
-        if getattr(args, name) not in (None, False):
+        if getattr(args, name) is not None and getattr(args, name) is not False:
             raise UserError(f"--{name}: is not for --task {args.task}; leave it out")
     if args.task == "multiclass":
-        for name in REMEMBERED:
-            if getattr(args, name) is None:
-                setattr(args, name, info.get(name))
-        args.testsize = args.testsize or info.get("trainsize")
+        for name, is_sound in REMEMBERED.items():
+            if getattr(args, name) is None and is_sound(info.get(name)):
+                setattr(args, name, info[name])
+        trained = info.get("trainsize")
+        args.testsize = args.testsize or (trained if isinstance(trained, int) else None)
     args.testsize = args.testsize or TESTSIZE[args.task]
 
 

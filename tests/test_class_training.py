@@ -12,10 +12,10 @@ import pytest
 
 from jittor_pranet.training.classes import Classes, split
 from jittor_pranet.training.options import Config
-from tests.test_programs import run
+from tests.test_programs import draw_set, run
 from tests.test_slices import write_scan
 from tests.test_training import assert_same_run, log_of, position
-from utils.checkpoint import read_info
+from utils.checkpoint import read_info, read_weights, save_arrays
 from utils.errors import UserError
 from utils.image_io import image_size
 from utils.scans import Reading
@@ -133,7 +133,20 @@ def test_flags_that_do_not_go_together(place, flags, message):
     assert not (place / "none").exists()
 
 
+def test_a_strangers_weights_may_say_anything(place):
+    info = {"task": ["multiclass"], "num_class": "4", "slice_axis": {}, "window": [1, "2", None],
+            "label_map": [[]], "trainsize": {}, "model_type": "PVT-PraNet-V2", "gain": 7}
+    weights = place / "odd.npz"
+    save_arrays(read_weights(place / "whole" / "last.npz"), weights, info)
+    for flags, message in (((), "holds no test set"), (("--task", "multiclass"), "--num_class is missing"),
+                           (("--task", "multiclass", "--num_class", 4), "unknown gain 7")):
+        output = run("test", *flags, "--weights", weights, "--test_path", "tests", "--save_path", "none",
+                     "--device", "cpu", cwd=place, code=2)
+        assert message in output and "Traceback" not in output
+
+
 def test_weights_of_several_classes_are_refused_where_there_is_one(place):
-    output = run("test", "--task", "binary", "--weights", "whole/last.npz", "--test_path", "tests",
-                 "--save_path", "none", "--device", "cpu", cwd=place, code=2)
-    assert "error:" in output and "Traceback" not in output
+    draw_set(place / "polyps" / "One", 1)
+    output = run("test", "--task", "binary", "--weights", "whole/last.npz", "--test_path", "polyps",
+                 "--testsize", SIZE, "--save_path", "none", "--device", "cpu", cwd=place, code=2)
+    assert "whole/last.npz: are of 4 classes, this is for one" in output and "Traceback" not in output
