@@ -37,7 +37,7 @@ from utils.interruption import Interruption
 from utils.journal import Journal
 from utils.progress import Progress
 
-SETTINGS = ("model_type", "testsize", "tta", "minmax", "threshold")  # of what the results depend on
+SETTINGS = ("model_type", "gain", "testsize", "tta", "minmax", "threshold")  # of what the results depend on
 AUTO_BATCH = {"cpu": 4, "cuda": 32}
 
 

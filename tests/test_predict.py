@@ -33,11 +33,11 @@ class GreenIsPolyp(PolypSegmenter):
     def __init__(self, size: int = SIZE):
         self.model_type, self.device, self.size, self.most = "PraNet-V2", "cpu", size, 1000
 
-    def maps(self, images: np.ndarray, sizes: list, minmax: bool = False) -> list[np.ndarray]:
+    def maps(self, images: np.ndarray, sizes: list, minmax: bool = False) -> Iterator[np.ndarray]:
         greens = images[:, 1] * STD[1] + MEAN[1]
         maps = [np.asarray(Image.fromarray(green).resize(size[::-1], Image.NEAREST)).clip(0, 1)
                 for green, size in zip(greens, sizes)]
-        return [(each - each.min()) / (np.ptp(each) + 1e-8) for each in maps] if minmax else maps
+        yield from [(each - each.min()) / (np.ptp(each) + 1e-8) for each in maps] if minmax else maps
 
 
 @pytest.fixture(autouse=True)
