@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -35,6 +37,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     missing = "; ".join(cuda.find().missing)
     for item in marked if missing else ():
         item.add_marker(pytest.mark.skip(reason=missing))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tidy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Takes away what a module has written, up to 5 GB of weights, once all of its tests have passed."""
+    folder, failed = tmp_path_factory.getbasetemp(), request.session.testsfailed
+    before = set(folder.iterdir())
+    yield
+    if request.session.testsfailed == failed:
+        for path in set(folder.iterdir()) - before:
+            path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
