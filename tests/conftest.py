@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -22,7 +23,9 @@ def _on_cuda(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The variable reaches the programs that tests start as well."""
+    """The variable reaches the programs that tests start as well, and so does whether Ctrl-C is ignored, as a
+    shell has it for what it runs in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     usable = _on_cuda(config) and not cuda.find().missing
     os.environ[backend.DEVICE_VARIABLE] = "cuda" if usable else "cpu"
 
