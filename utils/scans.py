@@ -21,7 +21,7 @@ from utils.scan_files import Stored
 from utils.scan_folders import Scan, find_scans
 
 __all__ = ["PALETTE", "Reading", "Scan", "ScanPixels", "find_scans", "read_labels", "read_scan",
-           "slice_count", "write_labels"]
+           "write_labels"]
 
 LABEL_MAPS = {"synapse": {5: 0, 9: 0, 10: 0, 12: 0, 13: 0, 11: 5}}
 """Raw labels to classes; others stay. synapse: of the 13 organs of BTCV the 8 that are measured."""
@@ -80,13 +80,6 @@ class LabelError(UserError):
 
 class ShapeError(UserError):
     """An array has not the axes or the size that are expected."""
-
-
-def slice_count(scan: Scan, reading: Reading) -> int:
-    """The depth that `read_scan` gives, from the file's head. Raises UserError."""
-    if not scan.is_volume:
-        return 1
-    return scan_files.image_shape(scan.kind, scan.image)[reading.axis_of(scan.kind)]
 
 
 def read_scan(scan: Scan, reading: Reading) -> ScanPixels:

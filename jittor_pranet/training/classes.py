@@ -13,9 +13,9 @@ from jittor_pranet.scan_options import reading_of
 from jittor_pranet.training.options import Config
 from jittor_pranet.training.pictures import write_label_samples
 from jittor_pranet.training.task import Measured
+from jittor_pranet.training.validation import SAMPLES, SPLIT, batches_to_test, spread
 from lib.segmenter import most_likely
 from utils import backend, processes
-from utils.dataset import WORKERS, read_ahead
 from utils.errors import UserError
 from utils.image_io import name_some
 from utils.interruption import Interruption
@@ -28,9 +28,6 @@ from utils.slices import (
     resize_labels,
     slice_batches,
 )
-
-SAMPLES = 6  # slices that are shown
-SPLIT = 1  # tells the split's random numbers from those of the epochs' order
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Classes:
     def measure(self, model, interruption: Interruption) -> Measured | None:
         """Mean Dice over the classes of every patient's slices together."""
         pieces = self.selection.slices
-        shown = {pieces[index] for index in np.linspace(0, len(pieces) - 1, SAMPLES).astype(int)}
+        shown = spread(pieces, SAMPLES)
         counts, samples = defaultdict(int), []
         for sample in self.predict(model, pieces[processes.RANK::processes.COUNT]):
             counts[sample.piece.scan.group] += count_labels(sample.found[None], sample.labels[None],
@@ -117,19 +114,12 @@ class Classes:
             image, labels = piece.read(reading)
             return piece, image, network_input(image[None], size), labels
 
-        loaded = read_ahead(load, pieces, WORKERS, ahead=batch_size)
-        model.eval()
-        try:
-            for start in range(0, len(pieces), batch_size):
-                batch = [next(loaded) for _ in pieces[start:start + batch_size]]
-                with backend.jt.no_grad():
-                    images = backend.jt.array(np.concatenate([each for _, _, each, _ in batch]))
-                    found = most_likely(self.merge(model, model(images)))
-                for (piece, image, _, labels), each in zip(batch, found):
-                    yield LabelSample(piece, image, resize_labels(each, labels.shape), labels)
-        finally:
-            loaded.close()
-            model.train()
+        for batch in batches_to_test(model, load, pieces, batch_size):
+            with backend.jt.no_grad():
+                images = backend.jt.array(np.concatenate([each for _, _, each, _ in batch]))
+                found = most_likely(self.merge(model, model(images)))
+            for (piece, image, _, labels), each in zip(batch, found):
+                yield LabelSample(piece, image, resize_labels(each, labels.shape), labels)
 
     def merge(self, model, maps: list):
         """The logits to choose the best weights by."""

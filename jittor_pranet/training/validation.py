@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from utils.survey import SOURCES, source_of
 
 SAMPLES = 6  # pairs whose maps are shown
 SPLIT = 1  # tells the split's random numbers from those of the epochs' order
+
+Item, Loaded = TypeVar("Item"), TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def mean_dice(model, sets: dict[str, list[Pair]], config: Config, interruption: 
     its part and knows the outcome of all.
     """
     pairs = [pair for pairs in sets.values() for pair in pairs]
-    shown = _spread(pairs, SAMPLES)
+    shown = spread(pairs, SAMPLES)
     figures, samples = {}, {}
     for sample in predict(model, pairs[processes.RANK::processes.COUNT], config.trainsize,
                           processes.share_of(config.batchsize).size):
@@ -114,22 +117,28 @@ def predict(model, pairs: list[Pair], size: int, batch_size: int) -> Iterator[Sa
         mask = np.asarray(read_grey(pair.mask)) > MASK_RULES["mid"]
         return pair, normalise(read_rgb(pair.image), size), mask
 
-    loaded = read_ahead(load, pairs, WORKERS, ahead=batch_size)
+    for batch in batches_to_test(model, load, pairs, batch_size):
+        with backend.jt.no_grad():
+            logits = model.merge(model(backend.jt.array(np.stack([image for _, image, _ in batch]))))
+            maps = [finish_map(logits[index:index + 1], mask.shape, minmax=True)
+                    for index, (_, _, mask) in enumerate(batch)]
+        for (pair, _, mask), values in zip(batch, maps):
+            yield Sample(pair, (values * 255).astype(np.uint8), mask)
+
+
+def batches_to_test(model, load: Callable[[Item], Loaded], items: list[Item], batch_size: int,
+                    ) -> Iterator[list[Loaded]]:
+    """What ``load`` makes of the items, read ahead; the model is in testing mode as long as they come."""
+    loaded = read_ahead(load, items, WORKERS, ahead=batch_size)
     model.eval()
     try:
-        for start in range(0, len(pairs), batch_size):
-            batch = [next(loaded) for _ in pairs[start:start + batch_size]]
-            with backend.jt.no_grad():
-                logits = model.merge(model(backend.jt.array(np.stack([image for _, image, _ in batch]))))
-                maps = [finish_map(logits[index:index + 1], mask.shape, minmax=True)
-                        for index, (_, _, mask) in enumerate(batch)]
-            for (pair, _, mask), values in zip(batch, maps):
-                yield Sample(pair, (values * 255).astype(np.uint8), mask)
+        for start in range(0, len(items), batch_size):
+            yield [next(loaded) for _ in items[start:start + batch_size]]
     finally:
         loaded.close()
         model.train()
 
 
-def _spread(pairs: list[Pair], count: int) -> set[Pair]:
-    """Some of the pairs, evenly spread over all."""
-    return {pairs[index] for index in np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)}
+def spread(items: list[Item], count: int) -> set[Item]:
+    """Some of the items, evenly spread over all."""
+    return {items[index] for index in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)}

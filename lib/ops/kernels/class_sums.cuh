@@ -134,18 +134,6 @@ struct PartialClassSums {  // one item for each choice of each patch
     }
 };
 
-struct TotalClassSums {  // one element for each sum of each choice
-    const double* partial;
-    long patches, width;
-    double* total;
-
-    PRANET_DEVICE void operator()(long i) const {
-        double sum = 0;
-        for (long patch = 0; patch < patches; ++patch) sum += partial[patch * width + i];
-        total[i] = sum;
-    }
-};
-
 template <int MAPS, int CLASSES>
 struct ClassGradients {  // one item for each strip
     static constexpr int lanes = 32;
@@ -243,7 +231,7 @@ template <int MAPS, int CLASSES>
 void class_sums(const ClassMaps<MAPS, CLASSES>& maps, double* total, double* partial) {
     const long patches = maps.batch * ((maps.plane + PATCH - 1) / PATCH), width = maps.choices * maps.sums;
     items(patches * maps.choices, PartialClassSums<MAPS, CLASSES>{maps, partial});
-    elements(width, TotalClassSums{partial, patches, width, total});
+    elements(width, TotalSums<double>{partial, patches, width, total});
 }
 
 template <int MAPS, int CLASSES>

@@ -148,15 +148,16 @@ struct PartialSums {  // one item for each ROWS rows
     }
 };
 
+template <class T>
 struct TotalSums {  // one element for each column of each term
     const double* partial;
     long parts, width;
-    float* total;
+    T* total;
 
     PRANET_DEVICE void operator()(long i) const {
         double sum = 0;
         for (long part = 0; part < parts; ++part) sum += partial[part * width + i];
-        total[i] = static_cast<float>(sum);
+        total[i] = static_cast<T>(sum);
     }
 };
 
@@ -167,7 +168,7 @@ template <int K, class Term>
 void column_sums(const Term& term, long rows, long columns, double* partial, float* total) {
     const long parts = partial_count(rows);
     items(parts, PartialSums<K, Term>{term, rows, columns, partial});
-    elements(K * columns, TotalSums{partial, parts, K * columns, total});
+    elements(K * columns, TotalSums<float>{partial, parts, K * columns, total});
 }
 
 }  // namespace pranet
