@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model_type", nargs="+", default=["PraNet-V2"], metavar="NAME",
         help=f"of {', '.join(NETWORKS)}; with data, the one whose training is to be kept busy")
     backend.add_device_argument(parser)
+    backend.add_precision_argument(parser)
     _add_comparison(parser.add_argument_group("--what infer, train, ops, cold_start").add_argument)
     add = parser.add_argument_group("--what evaluate, labels, data").add_argument
     add("--workers", type=whole(0), nargs="+", default=[0, 1, 2], metavar="N",
@@ -42,8 +43,6 @@ def _add_comparison(add) -> None:
     add("--against", nargs="*", choices=OPPONENTS, default=["torch"],
         help="what to compare with, in turns: plain is ours by plain formulas of Jittor; without a value, "
              "nothing")
-    add("--tf32", action="store_true",
-        help="CUDA: let all round the inputs of convolutions to TF32; float32 throughout if left out")
     add("--json", type=Path, metavar="FILE", help="write every single timing to FILE, after each row")
 
 

@@ -45,8 +45,10 @@ def fraction(text: str) -> float:
     return value
 
 
-def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+def add_device_arguments(parser: argparse.ArgumentParser, precision: str = "fp32") -> None:
+    """``precision`` is the one where the flag is not given."""
     backend.add_device_argument(parser)
+    backend.add_precision_argument(parser, precision)
     parser.add_argument("--plain_ops", action="store_true",
                         help="compute by plain formulas in Jittor's own operations, several times slower, in "
                              "place of the fused operations of lib/ops")
@@ -54,7 +56,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
 
 def prepare_device(args: argparse.Namespace) -> str:
     """Sets up what the flags of `add_device_arguments` ask for. Returns the device, "cpu" or "cuda"."""
-    device = backend.prepare(args.device)
+    device = backend.prepare(args.device, args.precision)
     if args.plain_ops:
         from lib import ops
 

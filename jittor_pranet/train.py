@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         print("warning: --select_on_test chooses best.npz on test sets, whose figures then say too much; "
               "--val_fraction is the honest way", file=sys.stderr)
     task = TASKS[config.task](config, in_memory=args.cache == "ram")
+    args.precision = config.precision  # that of the snapshot, in a resumed run
     device = prepare_device(args)
     check_agreement(config, task, snapshot)
     board = None
@@ -156,7 +157,7 @@ class Trainer:
     def _build(self, fresh: bool) -> None:
         """Network and optimizer; the weights to start from are read in a ``fresh`` run only."""
         from lib import build_model
-        from lib.optimizer import Adam, Average, trainable_parameters
+        from lib.optimizer import AMP_LOSS_SCALE, Adam, Average, trainable_parameters
 
         config = self.config
         backend.jt.set_global_seed(config.seed)
@@ -168,7 +169,8 @@ class Trainer:
         self.model.decoder.weighted_bce = config.weighted_bce
         self.model.train()
         backend.jt.sync_all()  # the weights are drawn now, in an order that no option changes
-        self.optimizer = Adam(trainable_parameters(self.model), config.clip, config.weight_decay)
+        self.optimizer = Adam(trainable_parameters(self.model), config.clip, config.weight_decay,
+                              loss_scale=AMP_LOSS_SCALE if config.precision == "amp" else 1.0)
         self.average = Average(self.model, config.ema) if config.ema else None
 
     def _restore(self, snapshot: Snapshot) -> None:

@@ -9,6 +9,7 @@ from lib import ops
 from utils import processes
 from utils.backend import jt
 
+AMP_LOSS_SCALE = 1024.0  # a pixel of a map has a gradient of 1e-7, and float16 ends at 6e-8
 NO_CLIP = 3e38  # float32 ends there, and kernels compiled with -ffast-math must not see infinity
 
 
@@ -26,10 +27,13 @@ class Adam:
     Args:
         clip: gradients are clamped element by element to [-clip, clip]; None leaves them.
         weight_decay: every parameter loses lr * weight_decay of itself at each step.
+        loss_scale: the loss is multiplied by it and the gradients are divided by it again, so that float16
+            holds what lies between; a power of two changes nothing else.
     """
 
-    def __init__(self, parameters: list, clip: float | None, weight_decay: float = 0.0):
-        self.parameters, self.weight_decay = parameters, weight_decay
+    def __init__(self, parameters: list, clip: float | None, weight_decay: float = 0.0,
+                 loss_scale: float = 1.0):
+        self.parameters, self.weight_decay, self.loss_scale = parameters, weight_decay, loss_scale
         self.clip = NO_CLIP if clip is None else clip
         self.steps = 0
         self.means = [jt.zeros_like(value).stop_grad() for value in parameters]
@@ -37,12 +41,13 @@ class Adam:
 
     def step(self, loss, lr: float) -> None:
         """Takes the gradient of ``loss`` and moves every parameter once with rate ``lr``."""
-        gradients = [processes.total_sum(gradient) for gradient in jt.grad(loss, self.parameters)]
+        scaled = loss if self.loss_scale == 1.0 else loss * self.loss_scale
+        gradients = [processes.total_sum(gradient) for gradient in jt.grad(scaled, self.parameters)]
         self.steps += 1
         ops.adam_step(self.parameters, gradients, self.means, self.squares, self.clip,
                       rate=lr / (1.0 - ops.BETAS[0] ** self.steps),
                       correction=(1.0 - ops.BETAS[1] ** self.steps) ** 0.5,
-                      decay=1.0 - lr * self.weight_decay)
+                      decay=1.0 - lr * self.weight_decay, scale=1.0 / self.loss_scale)
 
 
 class Average:

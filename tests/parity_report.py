@@ -1,12 +1,14 @@
 """Prints how far maps and gradients are from the published figures in float64, beside PyTorch's own float32.
 
-    python -m tests.parity_report
+    python -m tests.parity_report [--device cuda --precision tf32]
 
 Tables in Markdown. Without PyTorch the columns that need it are left open, and the table of ONNX is left out.
+Where a GPU rounds, as --precision has it, its errors are those of the rounding.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 import io
@@ -19,6 +21,7 @@ import numpy as np
 from lib.catalog import NETWORKS
 from tests.networks import figures, forward_errors, onnx_errors
 from tests.training_pass import branch_errors, our_pass, projection_errors, projection_floors, twin_pass
+from utils import backend
 
 SIDES = ("foreground", "background")
 MAPS = {"RA": ("5", "4", "3", "2"),
@@ -78,6 +81,12 @@ def print_table(rows: Iterator[tuple[str, ...]]) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    backend.add_device_argument(parser)
+    backend.add_precision_argument(parser)
+    args = parser.parse_args()
+    device = backend.prepare(args.device, args.precision)
+    print(f"On {device} in {args.precision}.\n")
     print("Maps, batch 2 (1 with 4 classes), of grey images where there are 9 classes: relative\n"
           "error of each against float64.\n")
     print_table(map_rows())
@@ -85,7 +94,7 @@ def main() -> None:
           "vector, and of the whole gradient where PyTorch in float64 takes our branch at every ReLU;\n"
           "median / worst over the parameters.\n")
     print_table(gradient_rows())
-    if importlib.util.find_spec("torch") and importlib.util.find_spec("onnxruntime"):
+    if device == "cpu" and importlib.util.find_spec("torch") and importlib.util.find_spec("onnxruntime"):
         print("\nONNX files of `convert` in onnxruntime, batch 3, 352 px: relative difference of logits.\n")
         print_table(onnx_rows())
 

@@ -120,6 +120,27 @@ def test_second_device_is_refused():
     assert "in this process already" in found.stdout
 
 
+def test_the_cpu_rounds_nothing():
+    found = run_python("from utils import backend\n"
+                       "try: backend.prepare('cpu', 'tf32')\n"
+                       "except ValueError as error: print(error)\n"
+                       "backend.prepare('cpu')\n"
+                       "try: backend.prepare('cpu', 'amp')\n"
+                       "except ValueError as error: print(error)")
+    first, second = found.stdout.splitlines()
+    assert "only a GPU computes so" in first and "computes in fp32 already" in second
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", "0"), ("tf32", None), ("amp", None)])
+def test_tf32_is_forbidden_where_nothing_is_to_be_rounded(monkeypatch, precision, expected):
+    """And allowed where it is asked for, whatever the user's environment says."""
+    monkeypatch.setenv(backend.TF32_VARIABLE, "0")
+    monkeypatch.setattr(backend.cuda_home, "assemble", lambda found, cache: cache / "home")
+    settings = backend._cuda_settings(Path("/cache"), precision)
+    assert settings.get(backend.TF32_VARIABLE) == expected
+    assert os.environ.get(backend.TF32_VARIABLE) == expected
+
+
 def test_doctor_says_what_is_used_and_what_is_missing():
     command = [sys.executable, "-m", "jittor_pranet", "doctor"]
     good = subprocess.run([*command, "--device", "cpu"], cwd=ROOT, capture_output=True, text=True)

@@ -166,12 +166,13 @@ def test_home_of_cuda_13(tmp_path, monkeypatch):
     assert not (found_root / "arguments").exists(), "made a second time"
 
 
-def test_home_of_what_jittor_knows_has_no_shims(tmp_path, monkeypatch):
+def test_home_of_what_jittor_knows_has_one_shim(tmp_path, monkeypatch):
     make_parts(tmp_path, 8)
     make_toolkit(tmp_path, "12.2.140")
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     plan = cuda_home.plan(cuda.find())
-    assert [name for name, content in plan.files.items() if isinstance(content, str)] == ["bin/nvcc"]
+    assert [name for name, content in plan.files.items() if isinstance(content, str)] == ["bin/nvcc",
+                                                                                             "include/npp.h"]
 
 
 def test_newer_gpus_translate_the_code(tmp_path, monkeypatch):
@@ -260,6 +261,14 @@ __global__ void sum(float* x) {
 
 def test_cub_as_jittor_uses_it(home, tmp_path):
     compile_kernel(home, CUB_AS_JITTOR_USES_IT, tmp_path)
+
+
+def test_headers_that_jittors_kernels_include(home, tmp_path):
+    """What it puts on top of fused operations, which few toolkits have all of."""
+    headers = sorted((jittor_folder() / "src" / "misc").glob("cuda_*.h"))
+    assert {"cuda_limits.h", "cuda_atomic.h"} <= {path.name for path in headers}
+    text = "#define JIT\n#define JIT_cuda\n" + "".join(f'#include "misc/{path.name}"\n' for path in headers)
+    compile_kernel(home, text + "__global__ void least(float* x) { *x = numeric_min<float>(); }", tmp_path)
 
 
 def test_a_kernel_of_ours(home, tmp_path, monkeypatch):

@@ -158,6 +158,19 @@ def test_adam_takes_pytorchs_steps(formulas, clip, weight_decay):
     assert_close(ours.numpy(), theirs.detach().numpy(), "adam")
 
 
+def test_a_scaled_loss_takes_the_same_steps(formulas):
+    """To the bit: a power of two only moves the exponents."""
+    start, slopes = noise("start", 6), noise("slopes", 6)
+    moved = []
+    for scale in (1.0, 1024.0):
+        values = jt.array(start)
+        optimizer = Adam([values], 0.5, loss_scale=scale)
+        for _ in range(3):
+            optimizer.step((values * values * jt.array(slopes)).sum(), lr=1e-3)
+        moved.append(values.numpy())
+    assert np.array_equal(*moved) and not np.array_equal(moved[0], start)
+
+
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("before", "after"), [((1, 1), (7, 3)), ((1, 5), (32, 5)), ((11, 11), (352, 352)),
                                                ((37, 53), (5, 1)), ((352, 2), (264, 3))])

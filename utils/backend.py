@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import os
 import shlex
 import shutil
@@ -31,14 +32,16 @@ from utils import compilation, cuda, cuda_home, processes
 from utils.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("fp32", "tf32", "amp")
 DEVICE_VARIABLE = "JITTOR_PRANET_DEVICE"  # what "auto" stands for, where it is set
 CACHE_VARIABLE = "JITTOR_PRANET_CACHE"
 THREADS_VARIABLE = "JITTOR_PRANET_COMPILE_THREADS"  # for those who take the risk, as nvcc is slow
 TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"  # 0 keeps cuDNN and cuBLAS, whoever calls them, from TF32
+CUBLAS_TF32 = 3  # cublasMath_t
 CUDNN_SHAPES = 10000  # that keep the algorithm found for them; Jittor's 100 are too few for three scales
 
 _jittor: ModuleType | None = None
-_device = ""
+_device = _precision = ""
 
 
 def __getattr__(name: str) -> ModuleType:
@@ -64,30 +67,40 @@ class _SetsCudaHome(argparse.Action):
         cuda.find.cache_clear()
 
 
-def prepare(device: str = "auto", tf32: bool = False) -> str:
+def add_precision_argument(parser: argparse.ArgumentParser, default: str = "fp32") -> None:
+    parser.add_argument("--precision", choices=PRECISIONS, default=default,
+                        help="CUDA: what convolutions and matrix products may round their inputs to: tf32 "
+                             "keeps 3 digits, amp is float16, as many and a small range; all else is float32")
+
+
+def prepare(device: str = "auto", precision: str = "fp32") -> str:
     """Imports Jittor for ``device`` and returns the device in use, "cpu" or "cuda".
 
-    The first call decides; Jittor cannot change its device later. With ``tf32`` convolutions on CUDA round
-    their inputs to TF32, as cuDNN and PyTorch do when left alone.
+    The first call decides; Jittor cannot change its device later, and the precision goes with it. What
+    `PRECISIONS` are `add_precision_argument` says.
 
     Raises:
-        UserError: something is missing, with what to install; or another device is in use already.
+        UserError: something is missing, with what to install; another device or precision is in use already;
+            or the CPU is to round.
     """
-    global _jittor, _device
+    global _jittor, _device, _precision
     if _device:
         if device not in ("auto", _device):
             raise UserError(f"--device {device}: Jittor runs on {_device} in this process already")
+        if precision not in ("fp32", _precision):
+            raise UserError(f"--precision {precision}: this process computes in {_precision} already")
         return _device
     chosen = choose_device(device)
+    check_precision(precision, chosen)
     if device == "auto" and chosen == "cpu":
         _say_why_no_gpu()
     problems = [check.found for check in requirements() if not check.ok]
     if problems:
         raise UserError("; ".join(problems))
     cache = cache_folder()
-    with compilation.building_core(cache):
+    with compilation.building_core(cache, chosen):
         _link_onednn()
-        settings = _settings(chosen, cache, tf32)
+        settings = _settings(chosen, cache, precision)
         if processes.COUNT > 1:
             _compile_jittor(settings)
         else:
@@ -96,8 +109,12 @@ def prepare(device: str = "auto", tf32: bool = False) -> str:
         jittor = _import_jittor(settings)
     jittor.flags.use_cuda = int(chosen == "cuda")
     if chosen == "cuda":
+        if None in (jittor.cudnn, jittor.compile_extern.cublas):  # it goes on without, and says nothing
+            _compile_jittor({**settings, "log_silent": "0"})
+            raise _import_failed("it has left out cuDNN or cuBLAS", settings)
         jittor.cudnn.set_algorithm_cache_size(CUDNN_SHAPES)
-    _jittor, _device = jittor, chosen
+        _use_tensor_cores(jittor, precision)
+    _jittor, _device, _precision = jittor, chosen, precision
     return chosen
 
 
@@ -120,6 +137,20 @@ def _import_jittor(settings: dict[str, str]) -> ModuleType:
         except Exception as error:
             raise _import_failed(str(error), settings) from error
     return jittor
+
+
+def _use_tensor_cores(jittor: ModuleType, precision: str) -> None:
+    """What `precision` needs beyond what cuDNN does by itself, which is to take TF32."""
+    if precision == "amp":
+        jittor.flags.use_tensorcore = 3  # both libraries may round float32 to float16 on the way in
+    elif precision == "tf32":
+        # The flag's value for TF32 would let cuDNN take float16 as well.
+        extension = ctypes.CDLL(jittor.compile_extern.cublas.__file__)
+        handle = ctypes.c_void_p.in_dll(extension, "_ZN6jittor13cublas_handleE")
+        status = extension.cublasSetMathMode(handle, CUBLAS_TF32)
+        if status:
+            raise UserError(f"--precision tf32: cuBLAS answers error {status} to cublasSetMathMode; "
+                            "take another precision")
 
 
 def _compile_jittor(settings: dict[str, str]) -> None:
@@ -151,6 +182,13 @@ def choose_device(device: str) -> str:
     if device == "cuda" and found.missing:
         raise UserError("--device cuda: " + "; ".join(found.missing))
     return "cpu" if found.missing else "cuda"
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Raises UserError where the CPU is to round."""
+    if device == "cpu" and precision != "fp32":
+        raise UserError(f"--precision {precision}: only a GPU computes so, and the device is the CPU; leave "
+                        "it out, or see what doctor says of the GPU")
 
 
 def compiling(what: str) -> contextlib.AbstractContextManager:
@@ -277,7 +315,7 @@ def _is_ours(folder: Path) -> bool:
 # ----------------------------------------------------------------------------------------------- environment
 
 
-def _settings(device: str, cache: Path, tf32: bool) -> dict[str, str]:
+def _settings(device: str, cache: Path, precision: str) -> dict[str, str]:
     """Jittor's settings, all of them read at import."""
     return {
         # Jittor takes its cache from the home folder, and would write JITTOR_HOME, where it is set, into the
@@ -295,17 +333,19 @@ def _settings(device: str, cache: Path, tf32: bool) -> dict[str, str]:
         # Threads that spin while they wait cost nothing on an idle machine, and a multiple of the time on a
         # shared one.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        **(_cuda_settings(cache, tf32) if device == "cuda" else {}),
+        **(_cuda_settings(cache, precision) if device == "cuda" else {}),
     }
 
 
-def _cuda_settings(cache: Path, tf32: bool) -> dict[str, str]:
+def _cuda_settings(cache: Path, precision: str) -> dict[str, str]:
     """One CUDA home and one cache for each set of versions and GPUs; of many processes each has a GPU."""
     found = cuda.find()
     home = cuda_home.assemble(found, cache)
     settings = {"cache_name": f"pranet-{home.name}", "nvcc_path": str(home / "bin" / "nvcc")}
-    if not tf32:
+    if precision == "fp32":
         settings[TF32_VARIABLE] = "0"
+    else:
+        os.environ.pop(TF32_VARIABLE, None)
     if processes.COUNT > 1:
         if found.devices > 1:
             settings["device_id"] = str(processes.LOCAL_RANK % found.devices)

@@ -16,13 +16,13 @@ from pathlib import Path
 from utils import processes
 from utils.progress import Progress
 
-CORE_OBJECTS = 150  # object files of Jittor 1.3.11's core, to within a few: for the progress bar only
+CORE_OBJECTS = {"cpu": 150, "cuda": 202}  # files of Jittor 1.3.11, to within a few: for the progress bar only
 QUIET_S, INTERVAL_S = 5.0, 15.0  # what is compiled already takes less than the first
 
 
 @contextlib.contextmanager
-def building_core(cache: Path) -> Iterator[None]:
-    """Lets one process at a time import Jittor, and shows the first import's progress."""
+def building_core(cache: Path, device: str) -> Iterator[None]:
+    """Lets one process at a time import Jittor for a device, and shows the first import's progress."""
     with open(cache / "import.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,7 +31,7 @@ def building_core(cache: Path) -> Iterator[None]:
                 print("another process is starting Jittor; waiting for it", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         done = threading.Event()
-        watcher = threading.Thread(target=_show_core, args=(cache, done), daemon=True)
+        watcher = threading.Thread(target=_show_core, args=(cache, CORE_OBJECTS[device], done), daemon=True)
         watcher.start()
         try:
             yield
@@ -42,17 +42,17 @@ def building_core(cache: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def _show_core(cache: Path, done: threading.Event) -> None:
+def _show_core(cache: Path, objects: int, done: threading.Event) -> None:
     start = time.time() - QUIET_S
     if done.wait(QUIET_S):
         return
     if processes.is_first():
         print("compiling Jittor's core, once per machine and environment: about three minutes",
               file=sys.stderr)
-    with Progress(CORE_OBJECTS, "core", "file") as progress:
+    with Progress(objects, "core", "file") as progress:
         while not done.wait(1.0):
             built = sum(path.stat().st_mtime >= start for path in cache.rglob("obj_files/*.o"))
-            progress.step(min(built, CORE_OBJECTS) - progress.done)
+            progress.step(min(built, objects) - progress.done)
 
 
 @contextlib.contextmanager

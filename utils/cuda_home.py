@@ -65,7 +65,9 @@ def plan(cuda: Cuda) -> Plan:
     newer = max(sms, default=0) > NEWEST_SM
     files["bin/nvcc"] = _NVCC.format(nvcc=shlex.quote(str(cuda.toolkit.nvcc)),
                                      newer=_NEWER.format(sm=NEWEST_SM) if newer else "")
-    shims = ["nvcc: C++17, exact arithmetic" + f", sm_{NEWEST_SM} for newer GPUs to translate" * newer]
+    files["include/npp.h"] = (SHIMS / "npp.h").read_text()
+    shims = ["nvcc: C++17, exact arithmetic" + f", sm_{NEWEST_SM} for newer GPUs to translate" * newer,
+             "npp.h: limits of numbers alone"]
     if cuda.version[0] >= 13:
         files.pop("include/cub", None)  # a linked folder would take ours to where it was found
         files["include/cub/cub.cuh"] = (SHIMS / "cub" / "cub.cuh").read_text()

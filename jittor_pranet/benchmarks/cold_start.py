@@ -51,7 +51,7 @@ class Starts:
         if self.failure:
             return
         start = time.perf_counter()
-        process = Contender(name, contest.device, contest.tf32)
+        process = Contender(name, contest.device, contest.precision)
         try:
             compiled = process.ask("first_call", task)
             if self.compiled:

@@ -33,7 +33,7 @@ class WarmUp:
     outputs: list[list[np.ndarray]]
 
 
-def serve(connection, name: str, device: str, tf32: bool) -> None:
+def serve(connection, name: str, device: str, precision: str) -> None:
     """Answers (request, argument ...) by (True, result) or (False, why not), until the other end closes."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as utils.backend has it, and the same for all
     os.setpgrp()  # Ctrl-C is for the parent, which ends us; Jittor would take it, whatever is said here
@@ -42,7 +42,7 @@ def serve(connection, name: str, device: str, tf32: bool) -> None:
         while True:
             request, *arguments = connection.recv()
             try:
-                contender = contender or Contender(name, device, tf32)
+                contender = contender or Contender(name, device, precision)
                 answer = True, getattr(contender, request)(*arguments)
             except Exception as error:  # whatever it is belongs into the table
                 answer = False, " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -52,10 +52,10 @@ def serve(connection, name: str, device: str, tf32: bool) -> None:
 class Contender:
     """Its methods are the requests."""
 
-    def __init__(self, name: str, device: str, tf32: bool):
+    def __init__(self, name: str, device: str, precision: str):
         self.on_cuda = device == "cuda"
         self.before = _device_memory() if self.on_cuda else 0
-        self.framework = FRAMEWORKS[name](device, tf32)
+        self.framework = FRAMEWORKS[name](device, precision)
         self.work = None
 
     def describe(self) -> dict[str, str]:

@@ -40,10 +40,11 @@ class Failed(Exception):
 class Contender:
     """A process that serves requests; see `contender.Contender` for them."""
 
-    def __init__(self, name: str, device: str, tf32: bool):
+    def __init__(self, name: str, device: str, precision: str):
         context = multiprocessing.get_context("spawn")  # Jittor and CUDA do not survive a fork
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=contender.serve, args=(other, name, device, tf32), daemon=True)
+        self.process = context.Process(target=contender.serve, args=(other, name, device, precision),
+                                       daemon=True)
         self.process.start()
         other.close()
 
@@ -107,19 +108,20 @@ class Contest:
 
     names: list[str]
     device: str
-    tf32: bool
+    precision: str
     rounds: int
     report: Report
 
     @classmethod
     def of(cls, args: argparse.Namespace, **settings) -> Contest:
-        """Raises UserError where the device or PyTorch is asked for and missing."""
+        """Raises UserError where the device, its precision or PyTorch is asked for and missing."""
         check_opponents(args.against)
         device = backend.choose_device(args.device)
-        tf32 = device == "cuda" and args.tf32
+        backend.check_precision(args.precision, device)
         settings = {"what": args.what, "device": device, "rounds": args.rounds, **settings,
-                    "precision": "float32, TF32 in convolutions" if tf32 else "float32"}
-        return cls([OURS, *args.against], device, tf32, args.rounds, Report(args.json, device, settings))
+                    "precision": args.precision}
+        return cls([OURS, *args.against], device, args.precision, args.rounds,
+                   Report(args.json, device, settings))
 
     @property
     def turns(self) -> int:
@@ -132,7 +134,7 @@ class Contest:
         with ExitStack() as stack:
             started = {}
             for name in self.names:
-                started[name] = Contender(name, self.device, self.tf32)
+                started[name] = Contender(name, self.device, self.precision)
                 stack.callback(started[name].close)
             yield started
 

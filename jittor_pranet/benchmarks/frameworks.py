@@ -17,10 +17,10 @@ from utils.backend import TF32_VARIABLE
 class Jittor:
     """Jittor with our operations, or with the plain formulas that they compute."""
 
-    def __init__(self, device: str, tf32: bool = False, plain: bool = False):
+    def __init__(self, device: str, precision: str, plain: bool = False):
         from utils import backend
 
-        backend.prepare(device, tf32)
+        backend.prepare(device, precision)
         self.jt = backend.jt
         if plain:
             from lib.ops import use_plain_formulas
@@ -60,16 +60,19 @@ class Jittor:
 class Torch:
     """PyTorch, eager, or with networks and losses compiled: by Inductor, on CUDA with CUDA graphs."""
 
-    def __init__(self, device: str, tf32: bool = False, compiled: bool = False):
-        if not tf32:  # left alone it takes it for convolutions, and not for matrix products
+    def __init__(self, device: str, precision: str, compiled: bool = False):
+        if precision == "fp32":
             os.environ[TF32_VARIABLE] = "0"
         import torch
 
         self.torch, self.device, self.compiled = torch, torch.device(device), compiled
+        self.half = precision == "amp"
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"  # it takes it for convolutions by itself
         torch.backends.cudnn.benchmark = True  # the sizes stay the same
 
     def work(self, task) -> Callable[[], object]:
-        return task.in_torch(self)
+        work = task.in_torch(self)
+        return self.torch.autocast(self.device.type, self.torch.float16)(work) if self.half else work
 
     def compile(self, function: Callable) -> Callable:
         """The function itself where this is eager PyTorch."""

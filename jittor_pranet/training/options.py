@@ -60,6 +60,7 @@ class Config:
     no_augmentation: bool = False
     published_validation: bool = False
     seed: int = 0
+    precision: str = "fp32"
     backbone_weights: str | None = None
     weights: str | None = None
     published_epochs: bool = False
@@ -142,7 +143,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("no_augmentation", "leave out the published turns and flips", scans, action="store_true")
     option("published_validation", "choose by the sum of foreground minus background maps, as the published "
            "script does; test takes the foreground's", scans, action="store_true")
-    add_device_arguments(parser)
+    add_device_arguments(parser, precision=argparse.SUPPRESS)  # as for all of the configuration
 
 
 def new_config(args: argparse.Namespace) -> Config:

@@ -11,14 +11,15 @@ TENSORS = 16  # that one launch steps, as in pointwise.cuh
 
 
 def adam_step(values: list, gradients: list, means: list, squares: list, clip: float, rate: float,
-              correction: float, decay: float = 1.0) -> None:
+              correction: float, decay: float = 1.0, scale: float = 1.0) -> None:
     """Moves ``values`` and their moments, all float32.
 
-    Gradients are clamped to [-clip, clip]; ``rate`` is lr / (1 - beta1^t) and ``correction`` is
-    sqrt(1 - beta2^t). The values are multiplied by ``decay`` first (AdamW).
+    Gradients are multiplied by ``scale``, then clamped to [-clip, clip]; ``rate`` is lr / (1 - beta1^t) and
+    ``correction`` is sqrt(1 - beta2^t). The values are multiplied by ``decay`` first (AdamW).
     """
     step = _fused if choice.fused() else _plain
-    data = {"clip": clip, "rate": rate, "correction": correction, "decay": decay}
+    data = {"clip": clip, "rate": rate, "correction": correction, "decay": decay,
+            "scale": scale}
     for start in range(0, len(values), TENSORS):
         group = [each[start:start + TENSORS] for each in (values, gradients, means, squares)]
         moved = step(*group, data)
@@ -27,7 +28,7 @@ def adam_step(values: list, gradients: list, means: list, squares: list, clip: f
 
 
 def _plain(values: list, gradients: list, means: list, squares: list, data: dict[str, float]):
-    gradients = [jt.clamp(each, -data["clip"], data["clip"]) for each in gradients]
+    gradients = [jt.clamp(each * data["scale"], -data["clip"], data["clip"]) for each in gradients]
     means = [mean * BETAS[0] + each * (1.0 - BETAS[0]) for mean, each in zip(means, gradients)]
     squares = [square * BETAS[1] + each * each * (1.0 - BETAS[1]) for square, each in zip(squares, gradients)]
     values = [value * data["decay"] - data["rate"] * mean / (square.sqrt() / data["correction"] + EPS)
@@ -39,9 +40,10 @@ def _fused(values: list, gradients: list, means: list, squares: list, data: dict
     count = len(values)
     tensors = ", ".join(f"{{{_pointers(i, count)}, in{i}->num}}" for i in range(count))
     call = f"""
-        const Adam body{{{{{tensors}}}, (float)data["clip"], (float)data["rate"], (float)data["correction"],
-                        (float)data["decay"], {EPS}f, (float){BETAS[0]}, (float){1.0 - BETAS[0]!r},
-                        (float){BETAS[1]}, (float){1.0 - BETAS[1]!r}}};
+        const Adam body{{{{{tensors}}}, (float)data["scale"], (float)data["clip"], (float)data["rate"],
+                        (float)data["correction"], (float)data["decay"], {EPS}f,
+                        (float){BETAS[0]}, (float){1.0 - BETAS[0]!r}, (float){BETAS[1]},
+                        (float){1.0 - BETAS[1]!r}}};
         long parts = 0;
         for (int i = 0; i < {count}; ++i) parts += Adam::parts(body.tensors[i].size);
         items(parts, body);

@@ -5,6 +5,7 @@
 # usage: tests/gpu/run.sh smoke                      doctor, and a few operations checked
 #        tests/gpu/run.sh tests                      the tests marked gpu
 #        tests/gpu/run.sh sanitize                   our kernels under compute-sanitizer's memcheck and racecheck
+#        tests/gpu/run.sh precision                  errors of maps and gradients in fp32, tf32 and amp
 #        tests/gpu/run.sh benchmark                  networks, training steps and operations against PyTorch
 #        tests/gpu/run.sh memory                     500 training steps at three scales: the GPU's memory
 #        tests/gpu/run.sh train NETWORK SEED         ours; again to go on where it stopped
@@ -12,11 +13,12 @@
 #        tests/gpu/run.sh results                    maps and measures of all that were trained
 #
 # Variables: OUT, for what is to be kept (.gpu/out); WHEELS (.gpu/wheels); DATA, with TrainDataset/ and TestDataset/
-# (.gpu/data); SECONDS_EACH, after which training stops to be resumed (520); EPOCHS (the published ones).
+# (.gpu/data); SECONDS_EACH, after which training stops to be resumed (520); EPOCHS (the published ones); PRECISION, of
+# benchmark and train (fp32).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-what=${1:?"name what to run: smoke, tests, sanitize, benchmark, memory, train, twin or results"}
-OUT=${OUT:-.gpu/out} WHEELS=${WHEELS:-.gpu/wheels} DATA=${DATA:-.gpu/data}
+what=${1:?"name what to run: smoke, tests, sanitize, precision, benchmark, memory, train, twin or results"}
+OUT=${OUT:-.gpu/out} WHEELS=${WHEELS:-.gpu/wheels} DATA=${DATA:-.gpu/data} PRECISION=${PRECISION:-fp32}
 export JITTOR_PRANET_CACHE=${JITTOR_PRANET_CACHE:-$PWD/.gpu/cache} PYTHONUNBUFFERED=1 PYTHONPATH=$PWD
 mkdir -p "$OUT"
 
@@ -46,13 +48,18 @@ initial() {  # both twins start from these
 case $what in
 smoke) "$python" -m jittor_pranet doctor --smoke --device cuda 2>&1 | tee "$OUT/doctor.txt" ;;
 tests) within "$python" -m pytest -q -m gpu -p no:cacheprovider --durations=20 2>&1 | tee "$OUT/tests.txt" ;;
+precision)
+    for each in fp32 tf32 amp; do
+        within "$python" -m tests.parity_report --device cuda --precision $each 2>&1 | tee "$OUT/parity-$each.md"
+    done ;;
 benchmark)
     for task in "ops --against plain torch" "infer --bs 1 16 --against torch torch.compile" \
             "train --bs 16 --against torch torch.compile"; do
         name=${task%% *}
         # shellcheck disable=SC2086  # a task is several words
-        "$python" -m jittor_pranet benchmark --what $task --device cuda --model_type PraNet-V2 PVT-PraNet-V2 \
-            --json "$OUT/$name.json" 2>&1 | tee "$OUT/$name.txt"
+        "$python" -m jittor_pranet benchmark --what $task --device cuda --precision "$PRECISION" \
+            --model_type PraNet-V2 PVT-PraNet-V2 --json "$OUT/$name-$PRECISION.json" 2>&1 |
+            tee "$OUT/$name-$PRECISION.txt"
     done ;;
 sanitize)
     for tool in memcheck racecheck; do
@@ -69,20 +76,23 @@ memory)
     cp .gpu/runs/memory/log.csv "$OUT/memory-steps.csv" ;;
 train | twin)
     network=${2:?"name a network"} seed=${3:?"name a seed"}
-    folder=.gpu/runs/$what-$network-$seed
+    run=$what-$network-$seed
+    if [ "$what" = train ] && [ "$PRECISION" != fp32 ]; then run=$PRECISION-$network-$seed; fi
+    folder=.gpu/runs/$run
     weights=$(initial "$network" "$seed")
     options=(--model_type "$network" --train_path "$DATA/TrainDataset" --train_save "$folder" --resume auto
              --weights "$weights" --seed "$seed" --val_fraction 0 ${EPOCHS:+--epoch "$EPOCHS"})
     if [ "$what" = train ]; then
-        within "$python" -m jittor_pranet train "${options[@]}" --cache ram --device cuda
+        within "$python" -m jittor_pranet train "${options[@]}" --cache ram --device cuda --precision "$PRECISION"
     else
         within "$python" -m tests.gpu.train_twin "${options[@]}"
     fi
-    cp "$folder/log.csv" "$OUT/$what-$network-$seed.csv"
-    if [ -f "$folder/curves.png" ]; then cp "$folder/curves.png" "$OUT/$what-$network-$seed.png"; fi ;;
+    cp "$folder/log.csv" "$OUT/$run.csv"
+    if [ -f "$folder/curves.png" ]; then cp "$folder/curves.png" "$OUT/$run.png"; fi ;;
 results)
     roots=()
-    for weights in .gpu/runs/{train,twin}-*/last.npz; do
+    shopt -s nullglob
+    for weights in .gpu/runs/{train,twin,tf32,amp}-*/last.npz; do
         name=$(basename "$(dirname "$weights")")
         "$python" -m jittor_pranet test --weights "$weights" --test_path "$DATA/TestDataset" \
             --save_path ".gpu/maps/$name" --bs 8 --device cuda
@@ -91,5 +101,6 @@ results)
     "$python" -m jittor_pranet evaluate "${roots[@]}" --gt_root "$DATA/TestDataset" --result_path .gpu/evaluation |
         tee "$OUT/results.txt"
     cp .gpu/evaluation/summary.json "$OUT/results.json" ;;
-*) echo "error: $what is none of smoke, tests, sanitize, benchmark, memory, train, twin, results" >&2; exit 2 ;;
+*) echo "error: $what is none of smoke, tests, sanitize, precision, benchmark, memory, train, twin, results" >&2
+    exit 2 ;;
 esac

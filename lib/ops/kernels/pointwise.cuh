@@ -132,7 +132,7 @@ struct Adam {  // one item for each `share` elements of a tensor; tensors follow
     static constexpr int lanes = THREADS;
     static constexpr long share = 16384;
     Tensor tensors[TENSORS];
-    float clip, rate, correction, decay, eps;
+    float scale, clip, rate, correction, decay, eps;
     float old_mean, new_mean, old_square, new_square;  // beta1, 1 - beta1, beta2, 1 - beta2
 
     static long parts(long size) { return (size + share - 1) / share; }
@@ -146,7 +146,8 @@ struct Adam {  // one item for each `share` elements of a tensor; tensors follow
         const long start = item * share, end = start + share < t.size ? start + share : t.size;
         PRANET_LOOP()
         for (long i = start + lane.first(); i < end; i += lane.step()) {
-            const float raw = t.gradient[i], least = raw < -clip ? -clip : raw, g = least > clip ? clip : least;
+            const float raw = t.gradient[i] * scale;
+            const float least = raw < -clip ? -clip : raw, g = least > clip ? clip : least;
             const float mean = t.mean[i] * old_mean + g * new_mean;
             const float square = t.square[i] * old_square + g * g * new_square;
             t.new_mean[i] = mean;
