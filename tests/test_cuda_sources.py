@@ -109,6 +109,13 @@ def test_a_kernel_file_stands_alone(path, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("path", sorted(kernel.FOLDER.glob("*.cuh")), ids=lambda path: path.name)
+def test_nothing_encloses_an_include(path):
+    """Jittor defines the types of a call after the last one: within `#if` another compiler would miss them."""
+    before, include, _ = kernel.source(path.name).rpartition("#include")
+    assert include and "#if" not in before
+
+
 @pytest.mark.parametrize(("module", "file", "names"), [
     ("kernel", "parallel.cuh", ["ROWS"]), ("adam", "pointwise.cuh", ["TENSORS"]),
     ("structure_loss", "structure_loss.cuh", ["SHARE", "SUMS", "SLOPES"]),

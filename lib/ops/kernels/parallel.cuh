@@ -5,14 +5,15 @@
 // CUDA. A loop `for (long i = lane.first(); i < n; i += lane.step())` is then plain on the CPU and coalesced on
 // CUDA. Sums never depend on the number of cores or the order of threads.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+// Jittor puts the types of a call after the last #include, which no #if may enclose.
 
 #ifdef __CUDACC__
 #define PRANET_DEVICE __device__ __forceinline__
 #define PRANET_LOOP(clauses)
 #else
-#include <algorithm>
 #define PRANET_DEVICE inline
 #define PRANET_PRAGMA(text) _Pragma(#text)
 #define PRANET_LOOP(clauses) PRANET_PRAGMA(omp simd clauses)  // before a loop whose rounds may run together
