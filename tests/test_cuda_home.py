@@ -256,6 +256,11 @@ __global__ void sum(float* x) {
     float total = WarpReduce(storage).Sum(*x);
     if (cub::LaneId() == 0) *x = total;
 }
+__global__ void most(float* x) {
+    typedef cub::BlockReduce<float, 128> BlockReduce;
+    __shared__ typename BlockReduce::TempStorage storage;
+    *x = BlockReduce(storage).Reduce(*x, cub::Max());
+}
 """
 
 

@@ -72,7 +72,7 @@ def plan(cuda: Cuda) -> Plan:
         files.pop("include/cub", None)  # a linked folder would take ours to where it was found
         files["include/cub/cub.cuh"] = (SHIMS / "cub" / "cub.cuh").read_text()
         _shim_header(files, "driver_types.h")
-        shims += ["cub.cuh: iterators of CUB 2", "driver_types.h: two fields of cudaDeviceProp"]
+        shims += ["cub.cuh: names of CUB 2", "driver_types.h: two fields of cudaDeviceProp"]
     if cudnn >= 9:
         _shim_header(files, "cudnn.h")
         for part in ("ops", "cnn"):

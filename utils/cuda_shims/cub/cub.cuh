@@ -17,6 +17,13 @@ public:
         : thrust::transform_iterator<Function, Iterator, Value>(iterator, function) {}
 };
 
+struct Max {
+    template <class Value>
+    __host__ __device__ __forceinline__ Value operator()(const Value& a, const Value& b) const {
+        return a < b ? b : a;
+    }
+};
+
 __device__ __forceinline__ unsigned int LaneId() {
     unsigned int lane;
     asm("mov.u32 %0, %%laneid;" : "=r"(lane));
