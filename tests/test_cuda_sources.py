@@ -57,6 +57,7 @@ def every_call() -> set[tuple]:
         rows = jt.rand(3, 4)
         differentiate(ops.layer_norm(rows, weight, bias, 1e-5), rows)
         differentiate(ops.gelu(rows), rows)
+        differentiate(ops.scaled_softmax(rows, 0.5), rows)
         differentiate(ops.max_pool(x), x)
         differentiate(ops.average_pool(x, 3, 2, 1), x)
         differentiate(ops.add_relu(x, y), x)
@@ -111,7 +112,7 @@ def test_a_kernel_file_stands_alone(path, tmp_path):
 
 @pytest.mark.parametrize("path", sorted(kernel.FOLDER.glob("*.cuh")), ids=lambda path: path.name)
 def test_nothing_encloses_an_include(path):
-    """Jittor defines the types of a call after the last one: within `#if` another compiler would miss them."""
+    """Jittor defines the types of a call after the last: within `#if` another compiler would miss them."""
     before, include, _ = kernel.source(path.name).rpartition("#include")
     assert include and "#if" not in before
 

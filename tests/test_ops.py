@@ -7,6 +7,7 @@ import pytest
 
 from lib import losses, ops
 from lib.catalog import GAINS
+from lib.ops import choice
 from lib.optimizer import Adam
 from tests import drawn
 from tests.compare import assert_close, parity_bound
@@ -89,7 +90,11 @@ def test_linear(shape, formulas):
 
 @pytest.mark.parametrize(("batch", "tokens", "keys", "heads", "depth"),
                          [(2, 9, 4, 2, 8), (1, 1, 1, 1, 4), (1, 17, 17, 3, 5)])
-def test_attention(batch, tokens, keys, heads, depth, formulas):
+@pytest.mark.parametrize("as_on_cuda", [False, True])
+def test_attention(batch, tokens, keys, heads, depth, as_on_cuda, formulas, monkeypatch):
+    if as_on_cuda:
+        monkeypatch.setattr(choice, "fused_on_cpu", lambda: False)
+
     def theirs(query, key_value):
         query = query.reshape(batch, tokens, heads, depth).transpose(1, 2)
         key, value = key_value.reshape(batch, keys, 2, heads, depth).permute(2, 0, 3, 1, 4)
@@ -98,6 +103,11 @@ def test_attention(batch, tokens, keys, heads, depth, formulas):
 
     inputs = noise("q", batch, tokens, heads * depth), 3 * noise("kv", batch, keys, 2 * heads * depth)
     check(lambda q, kv: ops.attention(q, kv, heads), theirs, *inputs)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 1), (2, 2, 7, 121)])
+def test_scaled_softmax(shape, formulas):
+    check(lambda x: ops.scaled_softmax(x, 0.125), lambda x: (0.125 * x).softmax(-1), 20 * noise("x", *shape))
 
 
 def test_attention_of_large_scores_stays_finite():

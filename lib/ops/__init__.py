@@ -4,7 +4,7 @@ Each is one function, beside the plain formula that it computes: see `choice`.
 """
 
 from lib.ops.adam import BETAS, adam_step
-from lib.ops.attention import attention
+from lib.ops.attention import attention, scaled_softmax
 from lib.ops.choice import plain_formulas, use_plain_formulas
 from lib.ops.class_sums import class_sums
 from lib.ops.conv import Geometry, conv2d
@@ -19,4 +19,5 @@ from lib.ops.structure_loss import boundary_weight, structure_loss
 __all__ = ["BETAS", "Geometry", "adam_step", "add_relu", "attention", "average_pool", "batch_norm",
            "boundary_weight", "capped_sum", "class_sums", "concat", "conv2d", "dsra_gain", "gate", "gelu",
            "layer_norm", "linear", "max_pool", "plain_formulas", "resize_bilinear", "reverse_attention",
-           "scale_bilinear", "split", "structure_loss", "upsample_nearest", "use_plain_formulas"]
+           "scale_bilinear", "scaled_softmax", "split", "structure_loss", "upsample_nearest",
+           "use_plain_formulas"]

@@ -1,8 +1,12 @@
-"""Scaled dot-product attention of several heads (Vaswani et al., "Attention Is All You Need", 2017)."""
+"""Scaled dot-product attention of several heads (Vaswani et al., "Attention Is All You Need", 2017).
+
+On the CPU by oneDNN as a whole. On CUDA products are cuBLAS's and the softmax is a kernel of ours: Jittor's
+takes a block for each short row and is compiled for every length of one.
+"""
 
 from __future__ import annotations
 
-from lib.ops import choice
+from lib.ops import choice, kernel
 from lib.ops.onednn import onednn_code
 from utils.backend import jt
 
@@ -73,13 +77,37 @@ def attention(query, key_value, heads: int):
 
 
 def _attention_plain(query, key_value, heads: int):
-    """The formula in Jittor's own operations."""
+    """The formula in products of Jittor's."""
     batch, tokens, channels = query.shape
     depth = channels // heads
     query = query.reshape(batch, tokens, heads, depth).transpose(0, 2, 1, 3)
     key, value = key_value.reshape(batch, -1, 2, heads, depth).transpose(2, 0, 3, 1, 4)
-    weights = jt.nn.softmax(jt.matmul(query * depth ** -0.5, key.transpose(0, 1, 3, 2)), dim=-1)
+    weights = scaled_softmax(jt.nn.bmm_transpose(query, key), depth ** -0.5)
     return jt.matmul(weights, value).transpose(0, 2, 1, 3).reshape(batch, tokens, channels)
+
+
+def scaled_softmax(x, scale: float):
+    """The softmax of ``scale`` * x over the last dimension, float32 of any shape; ``scale`` is above zero."""
+    return _Softmax(scale)(x) if choice.fused() else jt.nn.softmax(x * scale, dim=-1)
+
+
+class _Softmax(jt.Function):
+    def __init__(self, scale: float):
+        self.scale = scale
+
+    def execute(self, x):
+        self.saved = self._by_rows("Softmax{in0_p, out0_p, columns, scale}", [x])
+        return self.saved
+
+    def grad(self, grad):
+        return self._by_rows("SoftmaxGradient{in0_p, in1_p, out0_p, columns, scale}", [self.saved, grad])
+
+    def _by_rows(self, body: str, inputs: list):
+        shape = inputs[0].shape
+        call = ('const long columns = data["columns"]; const float scale = data["scale"]; '
+                f"items(out0->num / columns, {body});")
+        return kernel.run("softmax.cuh", call, inputs, [(shape, "float32")],
+                          {"columns": shape[-1], "scale": self.scale})[0]
 
 
 class _Attention(jt.Function):

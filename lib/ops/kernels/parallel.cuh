@@ -48,6 +48,16 @@ struct Lane {
         }
         return sums[0];
     }
+
+    // The most of all lanes of a warp, which each of them gets.
+    __device__ float most(float value) const {
+        static_assert(LANES == 32, "a warp has the item");
+        for (int half = 16; half > 0; half /= 2) {
+            const float other = __shfl_xor_sync(0xffffffffu, value, half);
+            value = other > value ? other : value;
+        }
+        return value;
+    }
 };
 
 template <class Body>
@@ -82,6 +92,7 @@ struct Lane {
     static constexpr long first() { return 0; }
     static constexpr long step() { return 1; }
     static double sum(double value) { return value; }
+    static float most(float value) { return value; }
 };
 
 template <class Body>
