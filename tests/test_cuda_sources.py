@@ -16,6 +16,7 @@ import pytest
 from lib import ops
 from lib.catalog import GAINS
 from lib.ops import kernel
+from lib.ops.depthwise import depthwise_conv2d
 from utils.backend import jt
 
 ARCHITECTURES = ("80", "90")
@@ -57,6 +58,9 @@ def every_call() -> set[tuple]:
         rows = jt.rand(3, 4)
         differentiate(ops.layer_norm(rows, weight, bias, 1e-5), rows)
         differentiate(ops.gelu(rows), rows)
+        taps = jt.rand(6, 1, 3, 3)
+        differentiate(depthwise_conv2d(x, taps, jt.rand(6)), x, taps)
+        differentiate(depthwise_conv2d(x, taps, None), x)
         differentiate(ops.scaled_softmax(rows, 0.5), rows)
         differentiate(ops.max_pool(x), x)
         differentiate(ops.average_pool(x, 3, 2, 1), x)

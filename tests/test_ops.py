@@ -8,6 +8,7 @@ import pytest
 from lib import losses, ops
 from lib.catalog import GAINS
 from lib.ops import choice
+from lib.ops.depthwise import depthwise_conv2d
 from lib.optimizer import Adam
 from tests import drawn
 from tests.compare import assert_close, parity_bound
@@ -81,6 +82,21 @@ def test_convolution(name, with_bias, channels_last):
                                  geometry.groups)
 
     check(ours, theirs, *inputs)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(("side", "shape"), [(3, (2, 7, 5, 6)), (3, (1, 1, 1, 1)), (3, (1, 2, 1, 40)),
+                                             (5, (2, 6, 9, 3)), (1, (1, 3, 2, 4))])
+def test_depthwise_convolution_of_our_kernel(side, shape, with_bias):
+    inputs = [noise("x", *shape), noise("w", shape[3], 1, side, side)]
+    if with_bias:
+        inputs.append(noise("b", shape[3]))
+
+    def theirs(x, weight, bias=None):
+        y = functional.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=side // 2, groups=shape[3])
+        return y.permute(0, 2, 3, 1)
+
+    check(lambda x, weight, bias=None: depthwise_conv2d(x, weight, bias), theirs, *inputs)
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (2, 3, 5), (2, 3, 4, 5), (1, 5)])

@@ -2,14 +2,15 @@
 
 Jittor's own asks oneDNN for inference kernels, which sum along one long chain: two to three times the
 rounding, enough to flip a ReLU here and there and with it a gradient by a percent. It also compiles a kernel
-for each stride, padding and kernel size. On CUDA Jittor's own convolution is used.
+for each stride, padding and kernel size. On CUDA Jittor's own is used, which is cuDNN's, but for depthwise
+ones with channels last.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.ops import choice, kernel
+from lib.ops import choice, depthwise, kernel
 from lib.ops.onednn import onednn_code
 from utils.backend import jt
 
@@ -102,6 +103,13 @@ class Geometry:
                 for side, span, stride, padding, dilation
                 in zip(size, kernel, self.stride, self.padding, self.dilation)]
 
+    def keeps_size_by_channel(self, weight_shape) -> bool:
+        """Whether this is a depthwise convolution by odd squares to a map of the same size."""
+        channels, inputs, height, width = weight_shape
+        around = (height // 2, height // 2)
+        return (inputs == 1 and height == width and height % 2 == 1
+                and self == Geometry(padding=around, groups=channels))
+
     def data(self) -> dict[str, int]:
         both = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
         sides = {f"{name}_{axis}": value for name, pair in both.items() for axis, value in zip("hw", pair)}
@@ -114,7 +122,10 @@ def conv2d(x, weight, bias, geometry: Geometry, channels_last: bool = False, rel
     weight is (O,C/groups,kh,kw), bias (O,) or None. ``relu`` has a ReLU applied to the result.
     """
     if not choice.fused_on_cpu():
-        y = _plain(x, weight, bias, geometry, channels_last)
+        if choice.fused() and channels_last and geometry.keeps_size_by_channel(weight.shape):
+            y = depthwise.depthwise_conv2d(x, weight, bias)
+        else:
+            y = _plain(x, weight, bias, geometry, channels_last)
         return jt.nn.relu(y) if relu else y
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return _Convolution(geometry, channels_last, relu, not x.is_stop_grad())(*inputs)

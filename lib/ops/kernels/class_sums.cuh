@@ -231,7 +231,7 @@ template <int MAPS, int CLASSES>
 void class_sums(const ClassMaps<MAPS, CLASSES>& maps, double* total, double* partial) {
     const long patches = maps.batch * ((maps.plane + PATCH - 1) / PATCH), width = maps.choices * maps.sums;
     items(patches * maps.choices, PartialClassSums<MAPS, CLASSES>{maps, partial});
-    elements(width, TotalSums<double>{partial, patches, width, total});
+    items(width, TotalSums<double>{partial, patches, width, total});
 }
 
 template <int MAPS, int CLASSES>

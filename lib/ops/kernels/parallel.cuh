@@ -141,35 +141,50 @@ struct PartialSums {  // one item for each ROWS rows
     PRANET_DEVICE void operator()(long part, Lanes lane) const {
         const long start = part * ROWS, end = start + ROWS < rows ? start + ROWS : rows;
         double* sums = partial + part * K * columns;
-        for (int k = 0; k < K; ++k)
-            for (long c = lane.first(); c < columns; c += lane.step()) sums[k * columns + c] = 0;
-        long row = start;
-        for (; row + TOGETHER <= end; row += TOGETHER) add<TOGETHER>(row, sums, lane);
-        for (; row < end; ++row) add<1>(row, sums, lane);
+        long row;
+#ifdef __CUDACC__
+        for (long c = lane.first(); c < columns; c += lane.step()) {  // whose sums a thread holds
+            double own[K] = {};
+            for (row = start; row + TOGETHER <= end; row += TOGETHER) add<TOGETHER>(row, c, own, 1);
+            for (; row < end; ++row) add<1>(row, c, own, 1);
+            for (int k = 0; k < K; ++k) sums[k * columns + c] = own[k];
+        }
+#else
+        (void)lane;
+        std::fill(sums, sums + K * columns, 0.0);
+        for (row = start; row + TOGETHER <= end; row += TOGETHER) {
+            PRANET_LOOP()
+            for (long c = 0; c < columns; ++c) add<TOGETHER>(row, c, sums + c, columns);
+        }
+        for (; row < end; ++row) {
+            PRANET_LOOP()
+            for (long c = 0; c < columns; ++c) add<1>(row, c, sums + c, columns);
+        }
+#endif
     }
 
-    // Adds some rows, whose float32 sum is taken first.
-    template <int COUNT, class Lanes>
-    PRANET_DEVICE void add(long row, double* sums, Lanes lane) const {
-        PRANET_LOOP()
-        for (long c = lane.first(); c < columns; c += lane.step()) {
-            float terms[K] = {};
-            for (int r = 0; r < COUNT; ++r) term(row + r, c, terms);
-            for (int k = 0; k < K; ++k) sums[k * columns + c] += terms[k];
-        }
+    // Adds the terms of some rows, whose float32 sum is taken first, to K sums that lie `apart`.
+    template <int COUNT>
+    PRANET_DEVICE void add(long row, long column, double* sums, long apart) const {
+        float terms[K] = {};
+        for (int r = 0; r < COUNT; ++r) term(row + r, column, terms);
+        for (int k = 0; k < K; ++k) sums[k * apart] += terms[k];
     }
 };
 
 template <class T>
-struct TotalSums {  // one element for each column of each term
+struct TotalSums {  // one item for each column of each term
+    static constexpr int lanes = 32;
     const double* partial;
     long parts, width;
     T* total;
 
-    PRANET_DEVICE void operator()(long i) const {
+    template <class Lanes>
+    PRANET_DEVICE void operator()(long i, Lanes lane) const {
         double sum = 0;
-        for (long part = 0; part < parts; ++part) sum += partial[part * width + i];
-        total[i] = static_cast<T>(sum);
+        for (long part = lane.first(); part < parts; part += lane.step()) sum += partial[part * width + i];
+        sum = lane.sum(sum);
+        if (lane.first() == 0) total[i] = static_cast<T>(sum);
     }
 };
 
@@ -180,7 +195,7 @@ template <int K, class Term>
 void column_sums(const Term& term, long rows, long columns, double* partial, float* total) {
     const long parts = partial_count(rows);
     items(parts, PartialSums<K, Term>{term, rows, columns, partial});
-    elements(K * columns, TotalSums<float>{partial, parts, K * columns, total});
+    items(K * columns, TotalSums<float>{partial, parts, K * columns, total});
 }
 
 }  // namespace pranet
