@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jittor_pranet.options import whole
-from tests.test_checkpoint import (
+from tests.small_weights import (
     signed,
     some_arrays,
     state_pickle,
