@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +24,8 @@ from jittor_pranet.benchmarks.report import Report
 from jittor_pranet.benchmarks.timing import paired_ratio, quartiles, summary
 from lib.catalog import NETWORKS
 from tests.compare import assert_close, parity_bound
+from tests.polyp_sets import draw_set
+from tests.test_readers import readers
 from utils.progress import Progress
 
 
@@ -176,6 +181,46 @@ def test_a_start_counts_once_the_cache_is_warm(monkeypatch, tmp_path, capsys):
     assert second["contenders"]["torch"] == {"failure": "killed"} and second["until"] == "training step"
     printed = capsys.readouterr().out
     assert "17 before, 0 while timed |" in printed and "| torch | killed |" in printed
+
+
+# ---------------------------------------------------------------- reading training data
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return draw_set(tmp_path / "TrainDataset", 7)
+
+
+def test_the_timing_names_every_way_to_read_and_what_training_takes(root, capsys):
+    arguments = ["benchmark", "--what", "data", "--train_path", str(root), "--trainsize", "64", "--batchsize",
+                 "2", "--rounds", "1", "--images", "9", "--workers", "0", "1"]
+    assert main([*arguments, "--step_seconds", "0.01"]) == 0
+    printed = capsys.readouterr().out
+    assert "training           66.7 images/s; a batch has 3 steps in 0.03 s" in printed
+    assert re.findall(r"^(--.*?) +[0-9.]+ images/s; training waits [0-9.]+ ms", printed, re.MULTILINE) == [
+        "--workers 0", "--workers 1", "--cache ram"]
+    assert not readers()
+
+
+def test_training_is_timed_by_the_seconds_of_its_second_batch(root, capsys, monkeypatch):
+    def train(command, **_):
+        assert command[command.index("--max_steps") + 1] == "6"
+        folder = Path(command[command.index("--train_save") + 1])
+        rows = "".join(f"{step},{seconds}\n" for step, seconds in enumerate((90, 50, 40, 0.1, 0.2, 0.3), 1))
+        (folder / "log.csv").write_text("step,seconds\n" + rows)
+        return subprocess.CompletedProcess(command, code)
+
+    monkeypatch.setattr("jittor_pranet.benchmarks.data.subprocess.run", train)
+    arguments = ["benchmark", "--what", "data", "--train_path", str(root), "--trainsize", "64", "--rounds",
+                 "1", "--images", "1", "--workers", "0"]
+    code = 0
+    assert main(arguments) == 0
+    assert "13.3 images/s; a batch has 3 steps in 0.6 s" in capsys.readouterr().out
+    code = 2
+    assert main(arguments) == 2
+    assert "the training to be timed has failed" in capsys.readouterr().err
+    assert main(arguments[:3]) == 2
+    assert "--what data needs --train_path" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- mistakes
