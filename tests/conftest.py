@@ -58,3 +58,13 @@ def on_cuda() -> None:
     """Skips a test that has nothing to say where Jittor computes on the CPU."""
     if os.environ[backend.DEVICE_VARIABLE] != "cuda":
         pytest.skip("compares CUDA with the CPU: run it by --device cuda")
+
+
+@pytest.fixture(params=["fused", "plain"])
+def formulas(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs a test on the fused operations and on the plain formulas beside them."""
+    from lib import ops
+
+    ops.use_plain_formulas(request.param == "plain")
+    yield
+    ops.use_plain_formulas(False)

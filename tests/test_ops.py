@@ -1,4 +1,4 @@
-"""The operations of lib.ops against PyTorch in float64: values, gradients, odd shapes."""
+"""The operations that a network is made of, against PyTorch in float64: values, gradients, odd shapes."""
 
 from __future__ import annotations
 
@@ -9,46 +9,13 @@ from lib import losses, ops
 from lib.catalog import GAINS
 from lib.ops import choice
 from lib.ops.depthwise import depthwise_conv2d
-from lib.optimizer import Adam
-from tests import drawn
 from tests.compare import assert_close, parity_bound
+from tests.op_parity import check, noise
 from utils.backend import jt
-from utils.errors import UserError
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
 pytestmark = pytest.mark.gpu
-
-
-@pytest.fixture(params=["fused", "plain"])
-def formulas(request):
-    """Runs a test on the fused operations and on the plain formulas beside them."""
-    ops.use_plain_formulas(request.param == "plain")
-    yield
-    ops.use_plain_formulas(False)
-
-
-def noise(tag: str, *shape: int) -> np.ndarray:
-    return drawn.stream(tag).normal(size=shape).astype(np.float32)
-
-
-def check(ours, theirs, *inputs: np.ndarray) -> None:
-    """Values and gradients of both for the same inputs; theirs runs in float64."""
-    variables = [jt.array(each) for each in inputs]
-    found = ours(*variables)
-    probe = noise("probe", *found.shape)
-    found_gradients = jt.grad((found * jt.array(probe)).sum(), variables)
-    tensors = [torch.tensor(each, dtype=torch.float64, requires_grad=True) for each in inputs]
-    expected = theirs(*tensors)
-    expected.backward(torch.tensor(probe, dtype=torch.float64))
-    pairs = [(found, expected.detach()), *((g, t.grad) for g, t in zip(found_gradients, tensors))]
-    for index, (value, reference) in enumerate(pairs):
-        value, reference = value.numpy(), reference.numpy()
-        assert value.shape == reference.shape
-        error = np.linalg.norm(value - reference)
-        # The gradient is zero in exact arithmetic where the result does not depend on an input.
-        bound = parity_bound(0, "forward") * max(np.linalg.norm(reference), 1.0)
-        assert error <= bound, f"value or gradient {index}: {error:.1e}, expected at most {bound:.1e}"
 
 
 CONVOLUTIONS = {
@@ -165,38 +132,6 @@ def test_resize(size, align_corners, formulas):
     check(lambda x: ops.resize_bilinear(x, size, align_corners), theirs, noise("x", 2, 3, 8, 8))
 
 
-@pytest.mark.parametrize(("clip", "weight_decay"), [(0.5, 0.0), (None, 0.1)])
-def test_adam_takes_pytorchs_steps(formulas, clip, weight_decay):
-    """With tiny gradients too, where the place of eps decides, and with clamped ones."""
-    start = noise("start", 6)
-    slopes = np.array([1e-9, 1e-7, 1e-3, 0.4, -3.0, 50.0], np.float32)
-    ours, theirs = jt.array(start), torch.tensor(start, requires_grad=True)
-    optimizer = Adam([ours], clip, weight_decay)
-    peer = torch.optim.AdamW([theirs], lr=1e-3, weight_decay=weight_decay)
-    for step in range(5):
-        factor = 1.0 + step % 2
-        optimizer.step((ours * jt.array(slopes) * factor).sum(), lr=1e-3)
-        peer.zero_grad()
-        (theirs * torch.tensor(slopes) * factor).sum().backward()
-        if clip:
-            theirs.grad.clamp_(-clip, clip)
-        peer.step()
-    assert_close(ours.numpy(), theirs.detach().numpy(), "adam")
-
-
-def test_a_scaled_loss_takes_the_same_steps(formulas):
-    """To the bit: a power of two only moves the exponents."""
-    start, slopes = noise("start", 6), noise("slopes", 6)
-    moved = []
-    for scale in (1.0, 1024.0):
-        values = jt.array(start)
-        optimizer = Adam([values], 0.5, loss_scale=scale)
-        for _ in range(3):
-            optimizer.step((values * values * jt.array(slopes)).sum(), lr=1e-3)
-        moved.append(values.numpy())
-    assert np.array_equal(*moved) and not np.array_equal(moved[0], start)
-
-
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("before", "after"), [((1, 1), (7, 3)), ((1, 5), (32, 5)), ((11, 11), (352, 352)),
                                                ((37, 53), (5, 1)), ((352, 2), (264, 3))])
@@ -266,64 +201,6 @@ def test_dsra_gain(guide, fg, gain, formulas):
         check(lambda *maps: ops.dsra_gain(*maps, gain), theirs, *inputs)
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 40, 70), (1, 3, 1, 1), (1, 1, 31, 2), (2, 2, 100, 33)])
-def test_boundary_weight(shape, formulas):
-    for mask in (drawn.stream("mask").random(shape) > 0.5, drawn.stream("soft").random(shape)):
-        mask = mask.astype(np.float32)
-        mean = functional.avg_pool2d(torch.tensor(mask).double(), 31, stride=1, padding=15).numpy()
-        assert_close(ops.boundary_weight(jt.array(mask)).numpy(), 1 + 5 * np.abs(mean - mask), "weight")
-
-
-LOSSES = {
-    "V2": lambda fg, bg, mask, weight: losses.dual_supervision(fg, bg, mask, weight),
-    "V1": lambda fg, bg, mask, weight: losses.single_supervision(fg, mask, weight) + 0 * bg.sum(),
-    "V1 weighted": lambda fg, bg, mask, weight: (losses.single_supervision(fg, mask, weight, True)
-                                                 + 0 * bg.sum()),
-}
-
-
-@pytest.mark.parametrize("shape", [(2, 1, 24, 40), (1, 1, 1, 1), (2, 3, 70, 61)])
-@pytest.mark.parametrize("kind", LOSSES)
-def test_structure_loss(kind, shape, formulas):
-    """Also far from 0, where a careless formula overflows or loses the gradient."""
-    mask = drawn.stream("mask").random(shape).astype(np.float32)
-    weight = 1 + drawn.stream("weight").random(shape).astype(np.float32)
-    fg, bg = 20 * noise("fg", *shape), 20 * noise("bg", *shape)
-
-    def theirs(fg, bg):
-        m, w = (torch.tensor(each, dtype=torch.float64) for each in (mask, weight))
-
-        def bce(logits, target, weights):
-            each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-            return (weights * each).sum((2, 3)) / weights.sum((2, 3))
-
-        inter, union = ((w * each).sum((2, 3)) for each in (fg.sigmoid() * m, fg.sigmoid() + m))
-        iou = 1 - (inter + 1) / (union - inter + 1)
-        loss = bce(fg, m, torch.ones_like(w) if kind == "V1" else w) + iou
-        return (loss + (0.8 * bce(bg, 1 - m, w) if kind == "V2" else 0 * bg.sum())).mean().reshape(1)
-
-    check(lambda fg, bg: LOSSES[kind](fg, bg, jt.array(mask), jt.array(weight)), theirs, fg, bg)
-
-
-def test_loss_gradient_is_the_slope_of_the_loss():
-    """Against differences of the loss itself, in float64 by PyTorch's formula through `check` above; here by
-    float32 differences that are large enough to be seen."""
-    shape, step = (1, 1, 3, 3), 0.05
-    fg, bg = noise("fg", *shape), noise("bg", *shape)
-    mask = jt.array((drawn.stream("mask").random(shape) > 0.5).astype(np.float32))
-    weight = ops.boundary_weight(mask)
-
-    def loss(values):
-        return losses.dual_supervision(jt.array(values), jt.array(bg), mask, weight).item()
-
-    variable = jt.array(fg)
-    gradient = jt.grad(losses.dual_supervision(variable, jt.array(bg), mask, weight), variable).numpy()
-    for place in np.ndindex(shape):
-        change = np.zeros(shape, np.float32)
-        change[place] = step
-        assert_close((loss(fg + change) - loss(fg - change)) / (2 * step), gradient[place], "slope")
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (3, 8), (2, 5, 6, 24), (1, 1025)])
 def test_gelu(shape, formulas):
     check(ops.gelu, functional.gelu, 3 * noise("x", *shape))
@@ -381,39 +258,6 @@ def test_capped_sum(count, formulas):
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 1), (1, 2, 7, 1)])
 def test_upsample_nearest(shape, formulas):
     check(ops.upsample_nearest, lambda x: functional.interpolate(x, scale_factor=2), noise("x", *shape))
-
-
-def labels_of(shape: tuple[int, ...], classes: int) -> np.ndarray:
-    return drawn.stream("labels").randint(0, classes, (shape[0], *shape[1:])).astype(np.int32)
-
-
-@pytest.mark.parametrize(("maps", "shape"), [(1, (1, 2, 1, 1)), (2, (3, 2, 5, 7)), (4, (2, 4, 41, 29)),
-                                             (3, (1, 9, 6, 6))])
-@pytest.mark.parametrize("dual", [True, False])
-def test_class_losses(maps, shape, dual, formulas):
-    """Over patches and strips that pixels do not fill, and far from 0."""
-    from tests.reference_torch import mutation_losses
-
-    classes = shape[1]
-    labels = labels_of((shape[0], *shape[2:]), classes)
-    inputs = [8 * noise(f"map{index}", *shape) for index in range(maps * (2 if dual else 1))]
-
-    def ours(*given):
-        fgs, bgs = list(given[:maps]), list(given[maps:])
-        return jt.concat(losses.mutation_supervision(fgs, bgs, jt.array(labels)))
-
-    def theirs(*given):
-        return torch.stack(mutation_losses(given[:maps], given[maps:], torch.tensor(labels)))
-
-    check(ours, theirs, *inputs)
-
-
-def test_class_losses_need_classes_and_known_labels(formulas):
-    one, two = jt.zeros((1, 1, 2, 2)), jt.zeros((1, 2, 2, 2))
-    with pytest.raises(UserError, match="2 or more"):
-        losses.mutation_supervision([one], [], jt.zeros((1, 2, 2), "int32"))
-    unknown = jt.array(np.array([[[0, 1], [2, 0]]], np.int32))
-    assert np.isnan(losses.mutation_supervision([two], [], unknown)[0].item())
 
 
 def test_add_relu(formulas):
