@@ -77,30 +77,29 @@ def _curves(entry: SetScores, names: list[str]) -> str:
             across = np.repeat([0.0, *dice], 2)[1:]
             up = np.repeat(1 - np.arange(len(dice) + 1) / len(dice), 2)[:-1]
             lines.append(page.line(across, up, f"rgb{_colour(label)}"))
-    percents = [f"{percent:g}" for percent in np.linspace(0, 100, 5)]
-    return page.frame("Percent of scans that reach a Dice", html.escape(f"Dice, {entry.method}"), percents,
-                      lines)
+    return page.frame("Percent of scans that reach a Dice", html.escape(f"Dice, {entry.method}"),
+                      [100 * mark for mark in page.QUARTERS], lines)
 
 
 def _strips(name: str, entries: list[SetScores], colours: dict[str, str], names: list[str]) -> str:
     """Every scan's figure as a dot, in a strip for each class and method; a line at the mean."""
     values = {(label, entry.method): _values(entry, label, name)
               for label in range(1, len(names)) for entry in entries}
-    most = 1.0 if name == "Dice" else max((figures.max() for figures in values.values() if figures.size),
-                                          default=0.0) or 1.0
+    most = max((figures.max() for figures in values.values() if figures.size), default=0.0) or 1.0
+    marks = page.QUARTERS if name == "Dice" else page.round_marks(most)
     drawn, end = [], page.TOP + 8 + ROW * len(values)
-    for part in np.linspace(0, 1, 5):
-        x = _across(part)
+    for mark in marks:
+        x = _across(mark / marks[-1])
         drawn.append(f"<path d='M{x:.1f} {page.TOP}V{end}' stroke='#8885'/>"
-                     f"<text x='{x:.1f}' y='{end + 14}' text-anchor='middle'>{most * part:.3g}</text>")
+                     f"<text x='{x:.1f}' y='{end + 14}' text-anchor='middle'>{mark:g}</text>")
     for row, ((label, method), figures) in enumerate(values.items()):
         y = page.TOP + 4 + ROW * (row + 0.5)
         if row % len(entries) == 0:
             drawn.append(f"<text x='{FROM - 6}' y='{y + 4}' text-anchor='end'>{_short(names[label])}</text>")
-        drawn += [f"<circle cx='{_across(figure / most):.1f}' cy='{y}' r='2.5' fill='{colours[method]}' "
+        drawn += [f"<circle cx='{_across(figure / marks[-1]):.1f}' cy='{y}' r='2.5' fill='{colours[method]}' "
                   "fill-opacity='.45'/>" for figure in figures]
         if figures.size:
-            drawn.append(f"<path d='M{_across(figures.mean() / most):.1f} {y - 7}v14' "
+            drawn.append(f"<path d='M{_across(figures.mean() / marks[-1]):.1f} {y - 7}v14' "
                          f"stroke='{colours[method]}' stroke-width='2.5'/>")
     title = f"{HEADINGS[name]} of every scan{'' if name == 'Dice' else ', voxels'}; line: mean"
     return (f"<svg viewBox='0 0 {page.WIDTH} {end + 20}' role='img' aria-label='{title}'>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -128,16 +129,25 @@ def picture(pixels: np.ndarray, caption: str) -> str:
 
 WIDTH, HEIGHT = 320, 200  # of a chart, in the units of its drawing
 LEFT, RIGHT, TOP, BOTTOM = 34, 312, 24, 168  # the frame in it
+QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]  # the marks of an axis that ends at 1
 
 
-def frame(title: str, below: str, marks: list[str], drawn: list[str]) -> str:
-    """A chart with an x axis of 0..1 and the given marks at even steps of its y axis."""
+def round_marks(most: float) -> list[float]:
+    """The marks of an axis from 0 to ``most`` > 0 or more: 3 to 5 steps of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(most))
+    step = power * next(factor for factor in (0.2, 0.5, 1, 2) if most <= 5 * factor * power)
+    return [count * step for count in range(math.ceil(most / step) + 1)]
+
+
+def frame(title: str, below: str, marks: list[float], drawn: list[str]) -> str:
+    """A chart with an x axis of 0..1 and a y axis of these marks, from 0 in even steps."""
     grid = []
-    for place, mark in enumerate(marks):
-        y, x = y_at(place / (len(marks) - 1)), x_at(place / 4)
+    for mark in marks:
+        y = y_at(mark / marks[-1])
         grid.append(f"<path d='M{LEFT} {y:.1f}H{RIGHT}' stroke='#8885'/>"
-                    f"<text x='{LEFT - 4}' y='{y + 4:.1f}' text-anchor='end'>{mark}</text>"
-                    f"<text x='{x:.1f}' y='{BOTTOM + 14}' text-anchor='middle'>{place / 4:g}</text>")
+                    f"<text x='{LEFT - 4}' y='{y + 4:.1f}' text-anchor='end'>{mark:g}</text>")
+    grid += [f"<text x='{x_at(mark):.1f}' y='{BOTTOM + 14}' text-anchor='middle'>{mark:g}</text>"
+             for mark in QUARTERS]
     return (f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{title}'>"
             f"<text x='{LEFT}' y='13' font-weight='600'>{title}</text>{''.join(grid)}{''.join(drawn)}"
             f"<text x='{(LEFT + RIGHT) / 2}' y='{HEIGHT - 3}' text-anchor='middle'>{below}</text></svg>")

@@ -59,20 +59,21 @@ def dices(entry: SetScores) -> np.ndarray:
 
 def _curves(title: str, curves: dict[str, np.ndarray], colours: dict[str, str]) -> str:
     lines = [page.line(THRESHOLDS, curve, colours[method]) for method, curve in curves.items()]
-    return page.frame(title, "threshold", [f"{level:g}" for level in np.linspace(0, 1, 5)], lines)
+    return page.frame(title, "threshold", page.QUARTERS, lines)
 
 
 def _histogram(title: str, values: dict[str, np.ndarray], colours: dict[str, str]) -> str:
     counts = {method: np.histogram(figures, HISTOGRAM_BINS, (0, 1))[0] for method, figures in values.items()}
-    most = 4 * -(-max(int(count.max()) for count in counts.values()) // 4)  # so that all marks are whole
+    # Of 3 images or more, so that all marks are whole.
+    marks = page.round_marks(max(3, *(int(count.max()) for count in counts.values())))
     bar = 1 / HISTOGRAM_BINS / len(counts)
     bars = []
     for place, (method, count) in enumerate(counts.items()):
         for bin_, number in enumerate(count):
-            x, y = page.x_at(bin_ / HISTOGRAM_BINS + place * bar), page.y_at(number / most)
+            x, y = page.x_at(bin_ / HISTOGRAM_BINS + place * bar), page.y_at(number / marks[-1])
             bars.append(f"<rect x='{x:.1f}' y='{y:.1f}' width='{page.x_at(bar) - page.LEFT - 0.5:.1f}' "
                         f"height='{page.BOTTOM - y:.1f}' fill='{colours[method]}'/>")
-    return page.frame(title, "Dice", [f"{most * share:g}" for share in np.linspace(0, 1, 5)], bars)
+    return page.frame(title, "Dice", marks, bars)
 
 
 # ---------------------------------------------------------------- images

@@ -108,7 +108,12 @@ def test_charts_have_a_dot_for_every_figure(folders):
     found = per_scan(folders).values()
     strips = re.findall("<svg.*?</svg>", (folders / "out" / "report.html").read_text(encoding="utf-8"))
     for name, chart in zip(("Dice", "HD95"), strips):
-        assert chart.count("<circle") == sum(row[name] is not None for row in found)
+        figures = sorted(row[name] for row in found if row[name] is not None)
+        dots = np.array(sorted(map(float, re.findall("<circle cx='(.*?)'", chart))))
+        texts = re.findall(r"<text x='([\d.]+)' y='\d+' text-anchor='middle'>(.*?)<", chart)
+        places, marks = np.array(texts, float).T
+        assert marks.tolist() == (page.QUARTERS if name == "Dice" else page.round_marks(figures[-1]))
+        np.testing.assert_allclose(dots, np.interp(figures, marks, places), atol=0.11)
     lines = re.findall("polyline points='(.*?)'", strips[2])
     assert len(lines) == 2  # the third class has no figures
     points = np.array([point.split(",") for point in lines[0].split()], float)

@@ -17,6 +17,7 @@ from PIL import Image
 from jittor_pranet import page as parts
 from jittor_pranet import report
 from jittor_pranet.__main__ import main
+from tests.compare import assert_close
 from tests.html_page import Page
 from utils.overlay import MAP_COLOUR
 from utils.tables import COLUMNS
@@ -123,3 +124,11 @@ def test_charts_show_every_method_threshold_and_image(folders):
     bars = np.array(re.findall("height='(.*?)'", histogram), float).reshape(2, report.HISTOGRAM_BINS)
     top = float(re.findall("text-anchor='end'>(.*?)<", histogram)[-1])
     np.testing.assert_allclose(bars.sum(axis=1) / (parts.BOTTOM - parts.TOP) * top, IMAGES, atol=0.05)
+
+
+@pytest.mark.parametrize(("most", "marks"), [
+    (1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3, [0, 1, 2, 3]), (0.26, [0, 0.1, 0.2, 0.3]),
+    (25, [0, 5, 10, 15, 20, 25]), (81.4, [0, 20, 40, 60, 80, 100]),
+    (100.5, [0, 50, 100, 150]), (6e4, [0, 2e4, 4e4, 6e4])])
+def test_marks_of_an_axis_are_round(most, marks):
+    assert_close(parts.round_marks(most), marks, "float64")
