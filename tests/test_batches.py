@@ -164,7 +164,7 @@ def test_memory_that_machine_and_container_leave(tmp_path, files, expected):
 # ---- reading ahead in threads
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 20), st.integers(1, 4), st.integers(0, 8))
+@given(st.integers(0, 20), st.integers(0, 4), st.integers(0, 8))
 def test_reading_ahead_keeps_the_order(count, workers, ahead):
     def load(number):
         time.sleep(0.001 * (number % 3))  # later ones are done sooner
@@ -185,6 +185,12 @@ def test_reads_while_the_consumer_works_but_not_without_bound():
     assert loaded == list(range(6)), "the one handed out and five ahead"
     results.close()
     assert len(loaded) == 6
+
+
+def test_without_workers_each_is_read_as_it_is_asked_for_and_in_this_thread():
+    loaded = []
+    next(read_ahead(lambda _: loaded.append(threading.current_thread()), range(9), workers=0, ahead=5))
+    assert loaded == [threading.current_thread()]
 
 
 def test_a_failure_comes_in_its_place_and_cancels_the_rest():

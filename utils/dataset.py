@@ -256,9 +256,13 @@ def read_ahead(load: Callable[[Item], Result], items: Iterable[Item], workers: i
                ) -> Iterator[Result]:
     """Yields ``load(item)`` in the order of ``items``, up to ``ahead`` of them loaded in threads beforehand.
 
-    The first failure is raised in its place in the order; then, and when the consumer stops early, what
-    is not begun is cancelled and the threads end.
+    ``workers`` is the number of threads; 0 loads in the calling one, each item as it is asked for. The first
+    failure is raised in its place in the order; then, and when the consumer stops early, what is not begun is
+    cancelled and the threads end.
     """
+    if workers == 0:
+        yield from map(load, items)
+        return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="read-ahead")
     waiting: deque = deque()
     try:

@@ -63,7 +63,7 @@ def set_labels(segmenter: ScanSegmenter, scans: list[Scan], reading: Reading, ba
         pixels = read_scan(scan, reading)
         return scan, pixels, network_input(pixels.image, segmenter.size)
 
-    for scan, pixels, images in read_ahead(load, scans, max(workers, 1), AHEAD):
+    for scan, pixels, images in read_ahead(load, scans, workers, AHEAD):
         maps = (each for start in range(0, len(images), batch_size)
                 for each in segmenter.label_maps(images[start:start + batch_size]))
         yield scan, pixels, np.stack([resize_labels(each, pixels.image.shape[2:]) for each in maps])
