@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from jittor_pranet.options import whole
-from lib.catalog import GAINS, NETWORKS, check_size, find_network
-from utils.checkpoint import class_count, read_info, read_weights, resembled_network, save_arrays
+from lib.catalog import GAINS, NETWORKS, check_size, class_count, find_network, resembled_network
+from utils.checkpoint import read_info, read_weights, save_arrays
 from utils.errors import UserError
 from utils.files import write_whole
 

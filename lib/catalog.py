@@ -1,7 +1,8 @@
-"""What the networks are called and made of, without building any: known before Jittor is loaded."""
+"""What the networks are called, made of and known by, without building any: there before Jittor is loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from utils.errors import UserError
@@ -50,3 +51,28 @@ def check_size(*sides: int) -> None:
             below = max(side // SIZE_DIVISOR, 1) * SIZE_DIVISOR
             raise UserError(f"image size {side} is not a multiple of {SIZE_DIVISOR}; {below} or "
                             f"{below + SIZE_DIVISOR} would do")
+
+
+# What tells the published sets of names apart: the first that has all of its names.
+_SIGNS = (
+    ("EMCAD-B2-DSRA", ("decoder.ConvBlock1_fg.conv.weight",)),
+    ("EMCAD-B2", ("out_head1.weight",)),
+    ("PraNet-V1", ("resnet.conv1.0.weight",)),
+    ("PraNet-V2", ("backbone.conv1.0.weight",)),
+    ("PVT-PraNet-V1", ("backbone.patch_embed1.proj.weight", "agg1.conv5.weight")),
+    ("PVT-PraNet-V2", ("backbone.patch_embed1.proj.weight", "agg1.conv5_fg.weight")),
+    ("a bare Res2Net encoder", ("conv1.0.weight",)),
+    ("a bare PVTv2 encoder", ("patch_embed1.proj.weight",)),
+)
+_HEADS = ("agg1.conv5.bias", "agg1.conv5_fg.bias", "out_head1.bias")  # one value for each class
+
+
+def resembled_network(names: Mapping) -> str | None:
+    """The network, or bare encoder, that has these names; None if it is no published one."""
+    return next((known for known, signs in _SIGNS if all(sign in names for sign in signs)), None)
+
+
+def class_count(weights: Mapping) -> int | None:
+    """How many classes a network of ours or a published one with these weights has; None if it is neither."""
+    heads = [weights[head] for head in _HEADS if head in weights]
+    return len(heads[0]) if heads and heads[0].ndim == 1 else None

@@ -6,7 +6,7 @@ import re
 
 from lib import ops
 from lib.blocks import BatchNorm2d, Conv2d, conv_bn
-from lib.catalog import GAINS, Network, check_size, find_network
+from lib.catalog import GAINS, Network, check_size, find_network, resembled_network
 from lib.decoders import DualSupervisedDecoder, ReverseAttentionDecoder
 from lib.emcad import DualSupervisedEmcadDecoder, EmcadDecoder
 from lib.pvt_v2 import PVTv2B2
@@ -44,6 +44,8 @@ def build_model(name: str, num_class: int = 1, gain: str = "softmax") -> PraNet:
 
 class PraNet(nn.Module):
     """Encoder and decoder; see `build_model`."""
+
+    recognise = staticmethod(resembled_network)
 
     def __init__(self, network: Network, num_class: int, gain: str):
         self.num_class = num_class

@@ -12,6 +12,7 @@ import numpy as np
 
 from lib import ops
 from lib.blocks import Conv2d, LayerNorm, Linear
+from lib.catalog import resembled_network
 from utils import processes
 from utils.backend import jt
 
@@ -122,6 +123,7 @@ class PVTv2B2(nn.Module):
 
     channels = tuple(stage.width for stage in STAGES)
     optional_keys = ()
+    recognise = staticmethod(resembled_network)
 
     def __init__(self):
         rates = iter(np.linspace(0, DROP_PATH, sum(stage.depth for stage in STAGES)).tolist())

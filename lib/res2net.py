@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lib import ops
 from lib.blocks import AveragePool, BatchNorm2d, Conv2d, conv_bn
+from lib.catalog import resembled_network
 from utils.backend import jt
 
 nn = jt.nn
@@ -57,6 +58,7 @@ class Res2Net50(nn.Module):
     channels = (256, 512, 1024, 2048)
     # The classifier is part of the published files; kept so that they load and are written whole.
     optional_keys = ("fc.",)
+    recognise = staticmethod(resembled_network)
 
     def __init__(self):
         # Identities hold the places of the published ReLUs, for the names of what follows them.

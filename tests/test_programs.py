@@ -204,6 +204,7 @@ TEST = ("test", "--test_path", "tests", "--save_path", "never")
     ((*TRAIN, "--trainsize", "100"), "96 or 128 would do"),
     ((*TRAIN, "--batchsize", "0"), "expected 1 or more"),
     ((*TRAIN, "--lr", "nan"), "not a finite number"),
+    ((*TRAIN, "--backbone_weights", "run/last.npz"), "the model is a bare Res2Net"),
     ((*TEST, "--weights", "nowhere.npz"), "nowhere.npz"),
     ((*TEST, "--weights", "gadget.pkl", "--model_type", "PraNet-V2"), "gadget.pkl"),
     ((*TEST, "--weights", "run/last.npz", "--model_type", "PVT-PraNet-V2"),

@@ -12,6 +12,9 @@ shapes of a model and a file have to be the same, except:
 - `head.*`, when an encoder alone is loaded: the ImageNet classifier in PVTv2's files, which no network has.
 
 The shapes () and (1,) are the same, since Jittor has no ().
+
+A model may have `recognise(names)`, which gives the network that has these names, or None: the error of
+weights that do not fit then says whose they are.
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ from utils.errors import UserError
 from utils.files import write_whole
 from utils.weight_files import read_info, read_weights
 
-__all__ = ["Mismatch", "class_count", "load_encoder_weights", "load_weights", "read_info", "read_weights",
-           "resembled_network", "save_arrays", "save_weights"]
+__all__ = ["Mismatch", "load_encoder_weights", "load_weights", "read_info", "read_weights", "save_arrays",
+           "save_weights"]
 
 Source = Union[str, os.PathLike, Mapping[str, np.ndarray]]  # a file, or arrays by published name
 
@@ -99,7 +102,8 @@ def _load(model, weights: Mapping[str, np.ndarray], origin: str, strict: bool,
     variables = model.state_dict()
     mismatch = _compare(weights, variables, tuple(getattr(model, "optional_keys", ())))
     if strict and (mismatch.missing or mismatch.misshaped or (mismatch.unexpected and not allow_unexpected)):
-        raise UserError(f"{origin}: does not fit the model; {_advice(weights, variables)} ({mismatch})")
+        advice = _advice(model, weights, variables)
+        raise UserError(f"{origin}: does not fit the model; {advice} ({mismatch})")
     fitting = {
         name: array.astype(str(variables[name].dtype)).reshape(tuple(variables[name].shape))
         for name, array in weights.items()
@@ -120,35 +124,9 @@ def _compare(weights: Mapping, variables: Mapping, optional: tuple[str, ...]) ->
     )
 
 
-# What tells the published sets of names apart.
-_SIGNS = (
-    ("EMCAD-B2-DSRA", ("decoder.ConvBlock1_fg.conv.weight",)),
-    ("EMCAD-B2", ("out_head1.weight",)),
-    ("PraNet-V1", ("resnet.conv1.0.weight",)),
-    ("PraNet-V2", ("backbone.conv1.0.weight",)),
-    ("PVT-PraNet-V1", ("backbone.patch_embed1.proj.weight", "agg1.conv5.weight")),
-    ("PVT-PraNet-V2", ("backbone.patch_embed1.proj.weight", "agg1.conv5_fg.weight")),
-    ("a bare Res2Net encoder", ("conv1.0.weight",)),
-    ("a bare PVTv2 encoder", ("patch_embed1.proj.weight",)),
-)
-
-
-_HEADS = ("agg1.conv5.bias", "agg1.conv5_fg.bias", "out_head1.bias")  # one value for each class
-
-
-def resembled_network(names: Mapping) -> str | None:
-    """The network, or bare encoder, that has these names; None if it is no published one."""
-    return next((known for known, signs in _SIGNS if all(sign in names for sign in signs)), None)
-
-
-def class_count(weights: Mapping[str, np.ndarray]) -> int | None:
-    """How many classes a network of ours or a published one with these weights has; None if it is neither."""
-    heads = [weights[head] for head in _HEADS if head in weights]
-    return len(heads[0]) if heads and heads[0].ndim == 1 else None
-
-
-def _advice(weights: Mapping, variables: Mapping) -> str:
-    found, wanted = resembled_network(weights), resembled_network(variables)
+def _advice(model, weights: Mapping, variables: Mapping) -> str:
+    recognise = getattr(model, "recognise", lambda names: None)
+    found, wanted = recognise(weights), recognise(variables)
     if found is None or found == wanted:
         return "give weights that were saved from the same network"
     return f"the weights are those of {found}, the model is {wanted or 'another'}: choose one to match"
