@@ -93,7 +93,7 @@ def test_networks_beside_pytorch(what, differences, tmp_path, capsys):
                                   "loss of 9 classes, 224 px"])
 def test_operations_do_the_same_forward_and_backward(case):
     pytest.importorskip("torch")
-    jittor, torch = Jittor("cpu"), Torch("cpu")
+    jittor, torch = Jittor("cpu", "fp32"), Torch("cpu", "fp32")
     for backward in (False, True):
         task = Operation(case, backward)
         found, expected = jittor.host(jittor.work(task)()), torch.host(torch.work(task)())
