@@ -6,7 +6,7 @@ namespace {
 namespace pranet {
 
 struct BatchNorm {  // one item for each channel of (batch,channels,plane)
-    static constexpr int lanes = THREADS;
+    static constexpr int lanes = MOST_THREADS;
     const float *x, *weight, *bias, *residual;  // residual may be null
     float* y;
     double *mean, *variance;
@@ -54,7 +54,7 @@ struct BatchNorm {  // one item for each channel of (batch,channels,plane)
 };
 
 struct BatchNormGradients {  // one item for each channel
-    static constexpr int lanes = THREADS;
+    static constexpr int lanes = MOST_THREADS;
     const float *x, *y, *weight, *grad;
     const double* mean;
     const float* scale;

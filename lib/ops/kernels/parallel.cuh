@@ -22,7 +22,8 @@
 namespace {
 namespace pranet {
 
-constexpr int THREADS = 256;  // of a block on CUDA
+constexpr int THREADS = 256;        // of a block on CUDA
+constexpr int MOST_THREADS = 1024;  // of a block whose item is large
 constexpr long CHUNK = 1024;  // elements that a core takes at a time
 
 #ifdef __CUDACC__
@@ -32,21 +33,17 @@ struct Lane {
     __device__ long first() const { return threadIdx.x % LANES; }
     __host__ __device__ static constexpr long step() { return LANES; }
 
-    // The sum over all lanes of the item, which each of them gets.
+    // The sum over all lanes of the item, which each of them gets: of each warp, then of the warps.
     __device__ double sum(double value) const {
-        if (LANES == 32) {
-            for (int half = 16; half > 0; half /= 2) value += __shfl_xor_sync(0xffffffffu, value, half);
-            return value;
-        }
-        __shared__ double sums[THREADS];
+        for (int half = 16; half > 0; half /= 2) value += __shfl_xor_sync(0xffffffffu, value, half);
+        if (LANES == 32) return value;
+        __shared__ double sums[LANES / 32];
+        __syncthreads();  // all have read what was there before
+        if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = value;
         __syncthreads();
-        sums[threadIdx.x] = value;
-        __syncthreads();
-        for (int half = THREADS / 2; half > 0; half /= 2) {
-            if (static_cast<int>(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-            __syncthreads();
-        }
-        return sums[0];
+        double total = 0;
+        for (int warp = 0; warp < LANES / 32; ++warp) total += sums[warp];
+        return total;
     }
 
     // The most of all lanes of a warp, which each of them gets.
@@ -61,17 +58,21 @@ struct Lane {
 };
 
 template <class Body>
-__global__ void run_items(Body body, long count) {
-    constexpr int together = THREADS / Body::lanes;
-    const long item = static_cast<long>(blockIdx.x) * together + threadIdx.x / Body::lanes;
+struct Block {
+    static constexpr int threads = Body::lanes == 32 ? THREADS : Body::lanes, items = threads / Body::lanes;
+    static_assert(threads == THREADS || threads == MOST_THREADS, "an item has a warp or a block");
+};
+
+template <class Body>
+__global__ void __launch_bounds__(Block<Body>::threads) run_items(Body body, long count) {
+    const long item = static_cast<long>(blockIdx.x) * Block<Body>::items + threadIdx.x / Body::lanes;
     if (item < count) body(item, Lane<Body::lanes>());  // lanes of an item leave together
 }
 
 template <class Body>
 void items(long count, const Body& body) {
-    static_assert(Body::lanes == THREADS || Body::lanes == 32, "an item has a block or a warp");
-    constexpr int together = THREADS / Body::lanes;
-    if (count > 0) run_items<<<static_cast<unsigned>((count + together - 1) / together), THREADS>>>(body, count);
+    const long blocks = (count + Block<Body>::items - 1) / Block<Body>::items;
+    if (count > 0) run_items<<<static_cast<unsigned>(blocks), Block<Body>::threads>>>(body, count);
 }
 
 template <class Body>
