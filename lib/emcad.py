@@ -64,7 +64,7 @@ class ShuffledConv2d(Conv2d):
     @property
     def filter(self):
         outputs, inputs = self.weight.shape[:2]
-        return self.weight.reshape(outputs, 2, inputs // 2).transpose(0, 2, 1).reshape(outputs, inputs, 1, 1)
+        return ops.swap_last(self.weight.reshape(outputs, 2, inputs // 2)).reshape(outputs, inputs, 1, 1)
 
 
 class MultiScaleBlock(nn.Module):

@@ -139,13 +139,13 @@ class PVTv2B2(nn.Module):
 
     def execute(self, x):
         features = []
-        x = x.transpose(0, 2, 3, 1)
+        x = ops.channels_last(x)
         for index in range(1, len(STAGES) + 1):
             x = getattr(self, f"patch_embed{index}")(x)
             for block in getattr(self, f"block{index}"):
                 x = block(x)
             x = getattr(self, f"norm{index}")(x)
-            features.append(x.transpose(0, 3, 1, 2))
+            features.append(ops.channels_first(x))
         return features
 
 

@@ -58,6 +58,7 @@ def every_call() -> set[tuple]:
         rows = jt.rand(3, 4)
         differentiate(ops.layer_norm(rows, weight, bias, 1e-5), rows)
         differentiate(ops.gelu(rows), rows)
+        differentiate(ops.swap_last(x), x)
         taps = jt.rand(6, 1, 3, 3)
         differentiate(depthwise_conv2d(x, taps, jt.rand(6)), x, taps)
         differentiate(depthwise_conv2d(x, taps, None), x)

@@ -93,6 +93,17 @@ def test_scaled_softmax(shape, formulas):
     check(lambda x: ops.scaled_softmax(x, 0.125), lambda x: (0.125 * x).softmax(-1), 20 * noise("x", *shape))
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (2, 1, 40), (3, 33, 65), (2, 3, 32, 64)])
+def test_swap_last(shape, formulas):
+    check(ops.swap_last, lambda x: x.transpose(-1, -2), noise("x", *shape))
+
+
+def test_channels_first_and_last(formulas):
+    x = noise("x", 2, 5, 3, 7)
+    assert np.array_equal(ops.channels_first(jt.array(x)).numpy(), x.transpose(0, 3, 1, 2))
+    assert np.array_equal(ops.channels_last(jt.array(x)).numpy(), x.transpose(0, 2, 3, 1))
+
+
 def test_attention_of_large_scores_stays_finite():
     weights = ops.attention(jt.array(1e4 * noise("q", 1, 3, 4)), jt.array(noise("kv", 1, 5, 8)), 1)
     assert np.isfinite(weights.numpy()).all()

@@ -15,9 +15,10 @@ from lib.ops.pool import average_pool, max_pool
 from lib.ops.resize import resize_bilinear, scale_bilinear, upsample_nearest
 from lib.ops.reverse_attention import dsra_gain, gate, reverse_attention
 from lib.ops.structure_loss import boundary_weight, structure_loss
+from lib.ops.transpose import channels_first, channels_last, swap_last
 
 __all__ = ["BETAS", "Geometry", "adam_step", "add_relu", "attention", "average_pool", "batch_norm",
-           "boundary_weight", "capped_sum", "class_sums", "concat", "conv2d", "dsra_gain", "gate", "gelu",
-           "layer_norm", "linear", "max_pool", "plain_formulas", "resize_bilinear", "reverse_attention",
-           "scale_bilinear", "scaled_softmax", "split", "structure_loss", "upsample_nearest",
-           "use_plain_formulas"]
+           "boundary_weight", "capped_sum", "channels_first", "channels_last", "class_sums", "concat",
+           "conv2d", "dsra_gain", "gate", "gelu", "layer_norm", "linear", "max_pool", "plain_formulas",
+           "resize_bilinear", "reverse_attention", "scale_bilinear", "scaled_softmax", "split",
+           "structure_loss", "swap_last", "upsample_nearest", "use_plain_formulas"]

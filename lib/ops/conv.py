@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from lib.ops import choice, depthwise, kernel
 from lib.ops.onednn import onednn_code
+from lib.ops.transpose import channels_first
+from lib.ops.transpose import channels_last as to_channels_last
 from utils.backend import jt
 
 # X, Y and W stand for the inputs and outputs that hold image, result and weight.
@@ -133,11 +135,11 @@ def conv2d(x, weight, bias, geometry: Geometry, channels_last: bool = False, rel
 
 def _plain(x, weight, bias, geometry: Geometry, channels_last: bool):
     if channels_last:
-        x = x.transpose(0, 3, 1, 2)
-    if bias is not None:
+        x = channels_first(x)
+    if bias is not None and bias.numel() == 1:
         bias.sync()  # Jittor cannot compile the sum of a map and an array of one element yet to be read
     y = jt.nn.conv2d(x, weight, bias, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
-    return y.transpose(0, 2, 3, 1) if channels_last else y
+    return to_channels_last(y) if channels_last else y
 
 
 class _Convolution(jt.Function):

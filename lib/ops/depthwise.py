@@ -6,6 +6,7 @@ cuDNN wants such maps turned to channels first and back, which takes longer than
 from __future__ import annotations
 
 from lib.ops import kernel
+from lib.ops.transpose import swap_last
 from utils.backend import jt
 
 _SIZES = "MapSize{(int)in0->shape[1], (int)in0->shape[2]}, in0->shape[3]"
@@ -21,7 +22,7 @@ class _Depthwise(jt.Function):
     def execute(self, x, weight, *bias):
         self.x, self.shape, self.has_bias = x, weight.shape, bool(bias)
         self.kernel = weight.shape[-1]
-        self.weight = weight.reshape(weight.shape[0], -1).transpose(1, 0)  # neighbours are of one tap
+        self.weight = swap_last(weight.reshape(weight.shape[0], -1))  # neighbours are of one tap
         return self._convolve(x, *bias, turned=False)
 
     def grad(self, grad_y):
@@ -45,4 +46,4 @@ class _Depthwise(jt.Function):
         """
         outputs = [((taps, channels), "float32"), ((kernel.partial_count(rows), taps, channels), "float64")]
         sums = kernel.run("depthwise.cuh", call, [self.x, grad_y], outputs)[0]
-        return sums.transpose(1, 0).reshape(self.shape)
+        return swap_last(sums).reshape(self.shape)

@@ -1,0 +1,49 @@
+"""Transposed matrices, and maps with their channels first or last.
+
+Jittor's own runs on one core, on CUDA too unless a library is there that it downloads: the array then goes to
+the host and back.
+"""
+
+from __future__ import annotations
+
+from lib.ops import choice, kernel
+from utils.backend import jt
+
+
+def swap_last(x):
+    """(...,R,C) to (...,C,R), float32."""
+    if not choice.fused():
+        axes = list(range(x.ndim))
+        return x.transpose([*axes[:-2], axes[-1], axes[-2]])
+    return _SwapLast()(x)
+
+
+def channels_first(x):
+    """(N,H,W,C) to (N,C,H,W), float32."""
+    batch, height, width, channels = x.shape
+    return swap_last(x.reshape(batch, height * width, channels)).reshape(batch, channels, height, width)
+
+
+def channels_last(x):
+    """(N,C,H,W) to (N,H,W,C), float32."""
+    batch, channels, height, width = x.shape
+    return swap_last(x.reshape(batch, channels, height * width)).reshape(batch, height, width, channels)
+
+
+class _SwapLast(jt.Function):
+    def execute(self, x):
+        return self._swap(x)
+
+    def grad(self, grad):
+        return self._swap(grad)
+
+    @staticmethod
+    def _swap(x):
+        *planes, rows, columns = x.shape
+        call = """
+            const long rows = data["rows"], columns = data["columns"];
+            items(Transpose::tiles(out0->num / (rows * columns), rows, columns),
+                  Transpose{in0_p, out0_p, rows, columns});
+        """
+        return kernel.run("transpose.cuh", call, [x], [((*planes, columns, rows), "float32")],
+                          {"rows": rows, "columns": columns})[0]
