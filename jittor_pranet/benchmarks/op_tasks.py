@@ -170,6 +170,8 @@ CASES: dict[str, Case] = {
     "reverse attention, stage 4": _reverse_attention(2048, 11, 44),
     "DSRA gain, 1 class": _dsra_gain(1),
     "DSRA gain, 9 classes": _dsra_gain(9),
+    "channels last, stage 1": Case(lambda: noises((BATCH, 64, 88, 88)), lambda ops, x: ops.channels_last(x),
+                                   lambda F, x: x.permute(0, 2, 3, 1).contiguous()),
     "boundary weight": Case(lambda: _maps(0), lambda ops, mask: ops.boundary_weight(mask),
                             lambda F, mask: 1 + 5 * (F.avg_pool2d(mask, 31, 1, 15) - mask).abs(), 0),
     "loss of a map, V1": Case(lambda: _maps(1), lambda ops, fg, mask: ops.structure_loss(
