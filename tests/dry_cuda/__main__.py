@@ -36,7 +36,7 @@ def main() -> int:
     home = cuda_home.assemble(found, folder)
     library = stand_ins / "libraries.so"
     compile_library(HERE / "libraries.cc", library, f"-I{home / 'include'}")
-    for link in (home / "lib64").iterdir():
+    for link in list((home / "lib64").glob("*.so*")):
         link.unlink()
         link.symlink_to(library)
     os.environ[backend.CACHE_VARIABLE] = str(folder)
