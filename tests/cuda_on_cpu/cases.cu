@@ -31,6 +31,22 @@ __global__ void sum_of_block(int* out) {  // of 1 + index
 extern "C" void sum_with_barriers(int* out) { sum_of_block<256, true><<<8, 256>>>(out); }
 extern "C" void sum_without_barriers(int* out) { sum_of_block<256, false><<<8, 256>>>(out); }
 
+template <bool BARRIER>
+__global__ void sums_of_blocks(int* out) {  // whose second one overwrites what the first one is read from
+    __shared__ int warps[4];
+    int sum = 1;
+    for (int round = 0; round < 2; ++round) {
+        for (int half = 16; half > 0; half /= 2) sum += __shfl_xor_sync(0xffffffff, sum, half);
+        if (BARRIER) __syncthreads();
+        if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
+        __syncthreads();
+        sum = warps[0] + warps[1] + warps[2] + warps[3];
+    }
+    out[threadIdx.x] = sum;
+}
+extern "C" void two_sums(int* out) { sums_of_blocks<true><<<1, 128>>>(out); }
+extern "C" void two_sums_too_close(int* out) { sums_of_blocks<false><<<1, 128>>>(out); }
+
 __global__ void some_leave(int* out) {  // a thread in three, and no whole warp
     __shared__ int count;
     if (threadIdx.x == 1) count = 0;

@@ -195,20 +195,24 @@ public:
     Block(const Block&) = delete;
     Block& operator=(const Block&) = delete;
 
+    // Each warp in turn runs ahead as far as it can, so that one that another should have waited for is seen.
     void run(unsigned number) {
-        sequence = ordered(threads.size(), number);
+        if (sequence.empty() || order() > 0) arrange(number);
         left = threads.size(), next = 0;
-        while (next < threads.size()) {
-            Fiber* const fiber = idle.back();
-            idle.pop_back();
-            enter(fiber);
+        for (unsigned i = 0; i < threads.size(); i = warp_end(i)) {
+            last = warp_end(i);
+            while (next < last) {
+                Fiber* const fiber = idle.back();
+                idle.pop_back();
+                enter(fiber);
+            }
+            run_warp(i);
         }
         while (left > 0) {
-            bool any = false;
-            for (unsigned i = 0; i < threads.size(); ++i) any |= threads[i].state == Thread::waits && meet_at(i);
-            if (!any) throw Errant(standstill());
-            for (unsigned i : sequence)
-                if (threads[i].state == Thread::goes_on) current = &threads[i], enter(current->fiber);
+            unsigned first = 0;
+            while (threads[first].state == Thread::over) ++first;
+            if (threads[first].meeting.of_warp || !meet_at(first)) throw Errant(standstill());
+            for (unsigned i = 0; i < threads.size(); i = warp_end(i)) run_warp(i);
         }
     }
 
@@ -239,14 +243,45 @@ private:
     void (*const call)(const void*);
     const void* const callable;
     std::vector<Thread> threads;
-    std::vector<unsigned> sequence;
-    unsigned left = 0, next = 0;  // threads not over; the place in `sequence` of the next to begin
+    std::vector<unsigned> sequence;  // of threads, warp by warp
+    unsigned left = 0;            // threads not over
+    unsigned next = 0, last = 0;  // places in `sequence`: to begin next, and not to begin yet
     std::vector<Fiber> fibers;
     std::vector<Fiber*> idle;
     Fiber scheduler{};
     Fiber* entered = nullptr;
     Thread* current = nullptr;
     std::exception_ptr thrown;
+
+    void arrange(unsigned number) {
+        const unsigned count = threads.size();
+        sequence.clear();
+        for (unsigned warp : ordered((count + warpSize - 1) / warpSize, number)) {
+            const unsigned first = warp * warpSize;
+            for (unsigned lane : ordered(std::min<unsigned>(warpSize, count - first), number + warp))
+                sequence.push_back(first + lane);
+        }
+    }
+
+    // The place in `sequence` behind the warp that begins at `place`.
+    unsigned warp_end(unsigned place) const {
+        const unsigned first = sequence[place] / warpSize * warpSize;
+        return place + std::min<unsigned>(warpSize, threads.size() - first);
+    }
+
+    void run_warp(unsigned begin) {
+        for (bool any = true; any;) {
+            any = false;
+            for (unsigned i = begin; i < warp_end(begin); ++i) {
+                Thread& thread = threads[sequence[i]];
+                if (thread.state == Thread::goes_on) current = &thread, enter(thread.fiber);
+            }
+            for (unsigned i = begin; i < warp_end(begin); ++i) {
+                const Thread& thread = threads[sequence[i]];
+                any |= thread.state == Thread::waits && thread.meeting.of_warp && meet_at(sequence[i]);
+            }
+        }
+    }
 
     // Has a fiber run until its thread waits, or until no thread is left to begin.
     void enter(Fiber* fiber) {
@@ -261,7 +296,7 @@ private:
         arrive(self, here.scheduler);
         last_place(self) = MARK;
         for (;;) {
-            while (here.next < here.threads.size() && !here.thrown) here.begin(self);
+            while (here.next < here.last && !here.thrown) here.begin(self);
             here.idle.push_back(&self);
             change(self, here.scheduler);
         }
