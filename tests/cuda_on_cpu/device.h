@@ -5,10 +5,11 @@
 // A launch returns when all threads have; the stream is ignored. Blocks run on all cores if OpenMP is on.
 //
 // A fiber runs the threads of a block one after the other. Where one waits another fiber takes the next thread,
-// so a kernel with no barrier or shuffle needs one fiber. A thread that has returned counts as arrived. What
-// would hang or is undefined throws `emulated::Errant` out of the launch: threads at different barriers, lanes
-// that never come to a shuffle, sizes that no GPU takes and, with EMULATED_ALIGNMENT, misaligned accesses. A lane that reads from one that takes no part gets bytes
-// of 0xff, in a float NaN. One thing hangs here alone: a loop that waits for what another thread writes.
+// so a kernel with no barrier or shuffle needs one fiber. A warp runs ahead until it waits for the others. A
+// thread that has returned counts as arrived. What would hang or is undefined throws `emulated::Errant` out of
+// the launch: threads at different barriers, lanes that never come to a shuffle, sizes that no GPU takes and,
+// with EMULATED_ALIGNMENT, misaligned accesses. A lane that reads from one that takes no part gets bytes of
+// 0xff, in a float NaN. One thing hangs here alone: a loop that waits for what another thread writes.
 //
 // No result may depend on the order of threads and blocks. emulated::order(), at first CUDA_ON_CPU_ORDER of the
 // environment, sets it: 0 forwards, -1 backwards, else the seed of a shuffle, another for each block.
@@ -237,15 +238,15 @@ public:
     int lane() const { return static_cast<int>(current - threads.data()) % warpSize; }
 
 private:
-    static constexpr std::size_t STACK = (256 << 10) + 192;       // bytes; a power of two would have caches thrash
+    static constexpr std::size_t STACK = (256 << 10) + 192;     // bytes; by a power of two caches thrash
     static constexpr std::uint64_t MARK = 0x0ddba11f00dfacade;  // in the last place of a stack
 
     void (*const call)(const void*);
     const void* const callable;
     std::vector<Thread> threads;
     std::vector<unsigned> sequence;  // of threads, warp by warp
-    unsigned left = 0;            // threads not over
-    unsigned next = 0, last = 0;  // places in `sequence`: to begin next, and not to begin yet
+    unsigned left = 0;               // threads not over
+    unsigned next = 0, last = 0;     // places in `sequence`: to begin next, and not to begin yet
     std::vector<Fiber> fibers;
     std::vector<Fiber*> idle;
     Fiber scheduler{};
@@ -335,8 +336,9 @@ private:
             if (!named(i)) continue;
             const Meeting& mine = threads[i].meeting;
             const unsigned from = first + mine.from;
-            if (mine.size && from < end && named(from)) std::memcpy(mine.result, threads[from].meeting.value, mine.size);
-            else if (mine.size) std::memset(mine.result, 0xff, mine.size);
+            const bool there = from < end && named(from);
+            if (mine.size && there) std::memcpy(mine.result, threads[from].meeting.value, mine.size);
+            if (mine.size && !there) std::memset(mine.result, 0xff, mine.size);
             threads[i].votes = votes, threads[i].state = Thread::goes_on;
         }
         return true;
