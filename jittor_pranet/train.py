@@ -275,8 +275,11 @@ class Trainer:
 
         Keeps the weights if they are the best of this ``column``.
         """
-        with backend.compiling("validation"):
-            measured = self.task.measure(self.model, interruption)
+        try:
+            with backend.compiling("validation"):
+                measured = self.task.measure(self.model, interruption)
+        except KeyboardInterrupt:
+            return None
         file = CANDIDATES[column]
         if measured and measured.dice > self.position.best.get(file, -math.inf):
             self.position.best[file] = measured.dice

@@ -27,7 +27,7 @@ SIZE = 96  # its three scales differ: 64, 96, 128
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "jittor_pranet", *map(str, arguments)], cwd=cwd, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
                             env={**os.environ, "PYTHONPATH": f"{OFFLINE}{os.pathsep}{ROOT}"})
 
 
@@ -99,6 +99,7 @@ def test_earlier_weights_are_not_written_over(place):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_snapshot(place, number, code):
+    """As a terminal or a scheduler sends it: to every process that the program has started as well."""
     folder = place / f"stopped{code}"
     process = start("train", "--train_path", "train", "--train_save", folder, "--trainsize", SIZE,
                     "--batchsize", 2, "--epoch", 1000, "--device", "cpu", cwd=place)
@@ -107,7 +108,7 @@ def test_a_signal_leaves_a_snapshot(place, number, code):
     while not (log.exists() and len(log.read_text().splitlines()) > 2):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == code, output
     assert read_info(folder / "last.npz")["step"] == len(log.read_text().splitlines()) - 1

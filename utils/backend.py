@@ -8,6 +8,7 @@ just writes ``from utils.backend import jt`` and gets the device that ``auto`` p
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import ctypes
 import os
@@ -136,7 +137,21 @@ def _import_jittor(settings: dict[str, str]) -> ModuleType:
             import jittor
         except Exception as error:
             raise _import_failed(str(error), settings) from error
+    _dismiss_compilers()
     return jittor
+
+
+def _dismiss_compilers() -> None:
+    """Ends the processes that Jittor keeps after its import, though only that gives them work.
+
+    Ctrl-C at a terminal would end them while they hold a lock, for which Jittor waits at the end.
+    """
+    import jittor_utils
+
+    if jittor_utils.pool_size:
+        atexit.unregister(jittor_utils.pool_cleanup)
+        jittor_utils.pool_cleanup()
+        jittor_utils.pool_size = 0
 
 
 def _use_tensor_cores(jittor: ModuleType, precision: str) -> None:

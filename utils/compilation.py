@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from utils import processes
+from utils import interruption, processes
 from utils.progress import Progress
 
 CORE_OBJECTS = {"cpu": 150, "cuda": 202}  # files of Jittor 1.3.11, to within a few: for the progress bar only
@@ -60,17 +60,25 @@ def watching_kernels(what: str, folder: Path) -> Iterator[None]:
     """Says now and then how many kernels the block has compiled into ``folder``.
 
     Jittor compiles while it holds the interpreter, so another process has to watch.
+
+    Raises:
+        KeyboardInterrupt: a terminal has sent Ctrl-C to the compiler as well, so that Jittor cannot go on.
     """
-    if not processes.is_first():
-        yield
-        return
-    command = [sys.executable, "-m", "utils.compilation", what, str(folder)]
-    root = Path(__file__).resolve().parent.parent
-    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)})
+    watcher = None
+    if processes.is_first():
+        command = [sys.executable, "-m", "utils.compilation", what, str(folder)]
+        root = Path(__file__).resolve().parent.parent
+        watcher = subprocess.Popen(command, stdin=subprocess.PIPE,
+                                   env={**os.environ, "PYTHONPATH": str(root)})
     try:
         yield
+    except RuntimeError as error:
+        if interruption.came():
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        watcher.communicate()
+        if watcher:
+            watcher.communicate()
 
 
 def _show_kernels(what: str, folder: Path) -> None:

@@ -8,6 +8,13 @@ import sys
 
 from utils import processes
 
+_noted = 0  # the last signal that a block of this process took
+
+
+def came() -> bool:
+    """Whether a signal was noted in this process."""
+    return _noted != 0
+
 
 class Interruption:
     """While the block runs, the first signal is only noted; a second one ends the program at once.
@@ -41,7 +48,8 @@ class Interruption:
         if os.getpid() != self._process:  # forked meanwhile: Jittor's compilers, which it ends by SIGTERM
             os.kill(os.getpid(), number)
             return
-        self.signal = number
+        global _noted
+        self.signal = _noted = number
         print(f"\n{signal.Signals(number).name}: finishing the step; again to leave at once", file=sys.stderr)
 
     @property
