@@ -43,6 +43,7 @@ from utils import backend, processes
 from utils.checkpoint import load_encoder_weights, load_weights
 from utils.errors import UserError
 from utils.interruption import Interruption
+from utils.memory import is_device_full
 from utils.processes import Share
 from utils.progress import Progress
 
@@ -72,7 +73,13 @@ def run(args: argparse.Namespace) -> int:
           f"on {device}" + (f" in {processes.COUNT} processes" if processes.COUNT > 1 else ""))
     if snapshot:
         print(f"resumed after step {trainer.position.step}")
-    code = trainer.run(args.save_every, args.save_steps)
+    try:
+        code = trainer.run(args.save_every, args.save_steps)
+    except RuntimeError as error:
+        if not is_device_full(error):
+            raise
+        raise UserError(f"the GPU's memory does not hold batches of {config.batchsize} images at up to "
+                        f"{max(task.sizes)} pixels; take a smaller --batchsize or --trainsize") from None
     print(f"weights: {folder / LAST}")
     for file, dice in trainer.position.best.items():
         print(f"best {'weights' if file == BEST else 'average'}: {folder / file} (mDice {dice:.4f})")

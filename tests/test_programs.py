@@ -114,6 +114,18 @@ def test_a_signal_leaves_a_snapshot(place, number, code):
     assert read_info(folder / "last.npz")["step"] == len(log.read_text().splitlines()) - 1
 
 
+def test_a_gpu_that_is_too_small_is_one_line(place):
+    """What Jittor says of its memory, put in the place of a step."""
+    code = ("import sys\nfrom jittor_pranet import train\nfrom jittor_pranet.__main__ import main\n"
+            "def step(*_): raise RuntimeError('Failed reason: GPU memory is overflow, please reduce')\n"
+            "train.Trainer.step = step\n"
+            "sys.exit(main(['train', '--train_path', 'train', '--train_save', 'small', '--batchsize', '2', "
+            f"'--trainsize', '{SIZE}', '--device', 'cpu']))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 2 and "take a smaller --batchsize" in done.stderr.splitlines()[-1], done.stderr
+
+
 def test_maps_have_the_images_sizes_and_do_not_depend_on_the_batch(place):
     for batch in (1, 2, 5):
         run("test", "--weights", "run/last.npz", "--test_path", "tests", "--save_path", f"maps{batch}",

@@ -129,6 +129,8 @@ def test_other_errors_are_not_taken_for_a_full_device(segmenter, monkeypatch):
         list(segmenter.maps(drawn.images(2, SIZE), [(SIZE, SIZE)] * 2))
     assert is_device_full(RuntimeError("Execute fused operator(3/9) failed. [Reason]: CUDA error at x.cc:9  "
                                        "code=2( cudaErrorMemoryAllocation ) cudaMalloc(&ptr, size)"))
+    assert is_device_full(RuntimeError("Failed reason: mem_info.cc:272\n***\nGPU memory is overflow, please "
+                                       "reduce your batch_size or data size!"))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -10,9 +10,10 @@ from pathlib import Path
 GROUP_FILES = (("memory.max", "memory.current", "inactive_file"),
                ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"))
 
-# Of Jittor's allocator, and of the CUDA libraries that allocate for themselves.
-DEVICE_FULL = ("Unable to alloc cuda device memory", "cudaErrorMemoryAllocation", "CUDNN_STATUS_ALLOC_FAILED",
-               "CUBLAS_STATUS_ALLOC_FAILED")
+# Of Jittor's allocator, which says the second where Jittor itself holds nearly all, and of the CUDA libraries
+# that allocate for themselves.
+DEVICE_FULL = ("Unable to alloc cuda device memory", "GPU memory is overflow", "cudaErrorMemoryAllocation",
+               "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def is_device_full(error: RuntimeError) -> bool:

@@ -2,7 +2,7 @@
 //
 // Memory of the device can be neither read nor written, so that a program that takes it for the host's own crashes.
 // Copies have to name their direction as it is, products and convolutions have to get memory of the device, and
-// shapes that fit. What is copied from the device is zero.
+// shapes that fit. What is copied from the device is zero. The device has DRY_CUDA_MB of memory, 80 GB if left out.
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 #include <cudnn.h>
@@ -29,12 +29,18 @@ void demand(bool good, const char* what) {
     std::abort();
 }
 
-constexpr std::size_t PAGE = 4096, MEMORY = std::size_t(80) << 30;
+constexpr std::size_t PAGE = 4096;
+
+std::size_t memory() {
+    const char* asked = std::getenv("DRY_CUDA_MB");
+    return std::size_t(asked ? std::atol(asked) : 80 << 10) << 20;
+}
 
 class Device {  // never destroyed: Jittor frees memory while the process ends
 public:
     cudaError_t take(void** place, std::size_t bytes) {
         const std::size_t whole = std::max((bytes + PAGE - 1) / PAGE * PAGE, PAGE);
+        if (now + whole > memory()) return cudaErrorMemoryAllocation;
         void* found = mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (found == MAP_FAILED) return cudaErrorMemoryAllocation;
         std::lock_guard<std::mutex> lock(mutex);
@@ -121,7 +127,7 @@ cudaError_t cudaMemset(void* place, int, size_t bytes) {
 cudaError_t cudaMemsetAsync(void* place, int value, size_t bytes, cudaStream_t) {
     return cudaMemset(place, value, bytes);
 }
-cudaError_t cudaMemGetInfo(size_t* free, size_t* total) { return *free = *total = MEMORY, cudaSuccess; }
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) { return *free = *total = memory(), cudaSuccess; }
 
 cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
 cudaError_t cudaGetDevice(int* number) { return *number = 0, cudaSuccess; }
@@ -131,7 +137,7 @@ cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) { return *value = 1, cudaSuccess; }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* found, int) {
     *found = cudaDeviceProp();
-    found->major = 9, found->totalGlobalMem = MEMORY, found->multiProcessorCount = 132;
+    found->major = 9, found->totalGlobalMem = memory(), found->multiProcessorCount = 132;
     found->maxThreadsPerBlock = 1024, found->warpSize = 32;
     return cudaSuccess;
 }
