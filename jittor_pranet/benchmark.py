@@ -9,7 +9,7 @@ from pathlib import Path
 from jittor_pranet.benchmarks.contest import OPPONENTS
 from jittor_pranet.options import positive, whole
 from lib.catalog import NETWORKS
-from utils import backend
+from utils import backend, precisions
 
 # What can be timed, and the module in benchmarks/ whose `run(args) -> exit code` does it.
 BENCHMARKS = {"evaluate": "evaluate", "labels": "labels", "data": "data", "infer": "networks",
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model_type", nargs="+", default=["PraNet-V2"], metavar="NAME",
         help=f"of {', '.join(NETWORKS)}; with data, the one whose training is to be kept busy")
     backend.add_device_argument(parser)
-    backend.add_precision_argument(parser)
+    precisions.add_precision_argument(parser)
     _add_comparison(parser.add_argument_group("--what infer, train, ops, cold_start").add_argument)
     add = parser.add_argument_group("--what evaluate, labels, data").add_argument
     add("--workers", type=whole(0), nargs="+", default=[0, 1, 2], metavar="N",

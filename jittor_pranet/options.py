@@ -7,7 +7,7 @@ import math
 
 from lib.catalog import GAINS, NETWORKS
 from lib.segmenter import PolypSegmenter
-from utils import backend
+from utils import backend, precisions
 
 
 def whole(at_least: int):
@@ -48,7 +48,7 @@ def fraction(text: str) -> float:
 def add_device_arguments(parser: argparse.ArgumentParser, precision: str = "fp32") -> None:
     """``precision`` is the one where the flag is not given."""
     backend.add_device_argument(parser)
-    backend.add_precision_argument(parser, precision)
+    precisions.add_precision_argument(parser, precision)
     parser.add_argument("--plain_ops", action="store_true",
                         help="compute by plain formulas in Jittor's own operations, several times slower, in "
                              "place of the fused operations of lib/ops")

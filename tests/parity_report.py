@@ -21,7 +21,7 @@ import numpy as np
 from lib.catalog import NETWORKS
 from tests.networks import figures, forward_errors, onnx_errors
 from tests.training_pass import branch_errors, our_pass, projection_errors, projection_floors, twin_pass
-from utils import backend
+from utils import backend, precisions
 
 SIDES = ("foreground", "background")
 MAPS = {"RA": ("5", "4", "3", "2"),
@@ -83,7 +83,7 @@ def print_table(rows: Iterator[tuple[str, ...]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     backend.add_device_argument(parser)
-    backend.add_precision_argument(parser)
+    precisions.add_precision_argument(parser)
     args = parser.parse_args()
     device = backend.prepare(args.device, args.precision)
     print(f"On {device} in {args.precision}.\n")

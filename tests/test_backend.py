@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from utils import backend, cuda
+from utils import backend, cuda, precisions
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,11 +134,11 @@ def test_the_cpu_rounds_nothing():
 @pytest.mark.parametrize(("precision", "expected"), [("fp32", "0"), ("tf32", None), ("amp", None)])
 def test_tf32_is_forbidden_where_nothing_is_to_be_rounded(monkeypatch, precision, expected):
     """And allowed where it is asked for, whatever the user's environment says."""
-    monkeypatch.setenv(backend.TF32_VARIABLE, "0")
+    monkeypatch.setenv(precisions.TF32_VARIABLE, "0")
     monkeypatch.setattr(backend.cuda_home, "assemble", lambda found, cache: cache / "home")
     settings = backend._cuda_settings(Path("/cache"), precision)
-    assert settings.get(backend.TF32_VARIABLE) == expected
-    assert os.environ.get(backend.TF32_VARIABLE) == expected
+    assert settings.get(precisions.TF32_VARIABLE) == expected
+    assert os.environ.get(precisions.TF32_VARIABLE) == expected
 
 
 def test_doctor_says_what_is_used_and_what_is_missing():

@@ -8,16 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from tests.evaluations import draw_folders
+from tests.waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 60
 
 
 @pytest.fixture
@@ -53,17 +52,6 @@ def start(folders):
         program.kill()
         program.wait()
         program.stderr.close()
-
-
-def wait_for(found: Callable[[], object]):
-    """What a function finds as soon as it finds something."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        result = found()
-        if result:
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"nothing happened in {PATIENCE_S} s")
 
 
 def open_to_write(pipe: Path) -> BinaryIO | None:

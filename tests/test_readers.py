@@ -9,18 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.waiting import PATIENCE_S, wait_for
 from utils.errors import UserError
 from utils.readers import GRACE_S, NAME, attempt_in_processes, finish_in_processes, read_in_processes
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 60
 
 
 def load(number: int, folder: Path | None = None) -> np.ndarray:
@@ -40,17 +39,6 @@ def numbers(*items: int, workers: int = 2, ahead: int = 4) -> list[int]:
 def readers() -> list:
     """The processes that read for this one; Jittor has some of its own."""
     return [process for process in multiprocessing.active_children() if process.name == NAME]
-
-
-def wait_for(found: Callable[[], object]):
-    """What a function finds as soon as it finds something."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        result = found()
-        if result:
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"nothing happened in {PATIENCE_S} s")
 
 
 def seen(folder: Path) -> list[int]:

@@ -8,9 +8,7 @@ just writes ``from utils.backend import jt`` and gets the device that ``auto`` p
 from __future__ import annotations
 
 import argparse
-import atexit
 import contextlib
-import ctypes
 import os
 import shlex
 import shutil
@@ -29,16 +27,13 @@ from types import ModuleType
 
 import numpy as np
 
-from utils import compilation, cuda, cuda_home, processes
+from utils import compilation, cuda, cuda_home, precisions, processes
 from utils.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("fp32", "tf32", "amp")
 DEVICE_VARIABLE = "JITTOR_PRANET_DEVICE"  # what "auto" stands for, where it is set
 CACHE_VARIABLE = "JITTOR_PRANET_CACHE"
 THREADS_VARIABLE = "JITTOR_PRANET_COMPILE_THREADS"  # for those who take the risk, as nvcc is slow
-TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"  # 0 keeps cuDNN and cuBLAS, whoever calls them, from TF32
-CUBLAS_TF32 = 3  # cublasMath_t
 CUDNN_SHAPES = 10000  # that keep the algorithm found for them; Jittor's 100 are too few for three scales
 
 _jittor: ModuleType | None = None
@@ -68,17 +63,11 @@ class _SetsCudaHome(argparse.Action):
         cuda.find.cache_clear()
 
 
-def add_precision_argument(parser: argparse.ArgumentParser, default: str = "fp32") -> None:
-    parser.add_argument("--precision", choices=PRECISIONS, default=default,
-                        help="CUDA: what convolutions and matrix products may round their inputs to: tf32 "
-                             "keeps 3 digits, amp is float16, as many and a small range; all else is float32")
-
-
 def prepare(device: str = "auto", precision: str = "fp32") -> str:
     """Imports Jittor for ``device`` and returns the device in use, "cpu" or "cuda".
 
-    The first call decides; Jittor cannot change its device later, and the precision goes with it. What
-    `PRECISIONS` are `add_precision_argument` says.
+    The first call decides; Jittor cannot change its device later, and the precision goes with it. The
+    precisions are those of utils/precisions.py.
 
     Raises:
         UserError: something is missing, with what to install; another device or precision is in use already;
@@ -92,7 +81,7 @@ def prepare(device: str = "auto", precision: str = "fp32") -> str:
             raise UserError(f"--precision {precision}: this process computes in {_precision} already")
         return _device
     chosen = choose_device(device)
-    check_precision(precision, chosen)
+    precisions.check(precision, chosen)
     if device == "auto" and chosen == "cpu":
         _say_why_no_gpu()
     problems = [check.found for check in requirements() if not check.ok]
@@ -114,7 +103,7 @@ def prepare(device: str = "auto", precision: str = "fp32") -> str:
             _compile_jittor({**settings, "log_silent": "0"})
             raise _import_failed("it has left out cuDNN or cuBLAS", settings)
         jittor.cudnn.set_algorithm_cache_size(CUDNN_SHAPES)
-        _use_tensor_cores(jittor, precision)
+        precisions.use_tensor_cores(jittor, precision)
     _jittor, _device, _precision = jittor, chosen, precision
     return chosen
 
@@ -137,35 +126,8 @@ def _import_jittor(settings: dict[str, str]) -> ModuleType:
             import jittor
         except Exception as error:
             raise _import_failed(str(error), settings) from error
-    _dismiss_compilers()
+    compilation.dismiss_compilers()
     return jittor
-
-
-def _dismiss_compilers() -> None:
-    """Ends the processes that Jittor keeps after its import, though only that gives them work.
-
-    Ctrl-C at a terminal would end them while they hold a lock, for which Jittor waits at the end.
-    """
-    import jittor_utils
-
-    if jittor_utils.pool_size:
-        atexit.unregister(jittor_utils.pool_cleanup)
-        jittor_utils.pool_cleanup()
-        jittor_utils.pool_size = 0
-
-
-def _use_tensor_cores(jittor: ModuleType, precision: str) -> None:
-    """What `precision` needs beyond what cuDNN does by itself, which is to take TF32."""
-    if precision == "amp":
-        jittor.flags.use_tensorcore = 3  # both libraries may round float32 to float16 on the way in
-    elif precision == "tf32":
-        # The flag's value for TF32 would let cuDNN take float16 as well.
-        extension = ctypes.CDLL(jittor.compile_extern.cublas.__file__)
-        handle = ctypes.c_void_p.in_dll(extension, "_ZN6jittor13cublas_handleE")
-        status = extension.cublasSetMathMode(handle, CUBLAS_TF32)
-        if status:
-            raise UserError(f"--precision tf32: cuBLAS answers error {status} to cublasSetMathMode; "
-                            "take another precision")
 
 
 def _compile_jittor(settings: dict[str, str]) -> None:
@@ -197,13 +159,6 @@ def choose_device(device: str) -> str:
     if device == "cuda" and found.missing:
         raise UserError("--device cuda: " + "; ".join(found.missing))
     return "cpu" if found.missing else "cuda"
-
-
-def check_precision(precision: str, device: str) -> None:
-    """Raises UserError where the CPU is to round."""
-    if device == "cpu" and precision != "fp32":
-        raise UserError(f"--precision {precision}: only a GPU computes so, and the device is the CPU; leave "
-                        "it out, or see what doctor says of the GPU")
 
 
 def compiling(what: str) -> contextlib.AbstractContextManager:
@@ -358,9 +313,9 @@ def _cuda_settings(cache: Path, precision: str) -> dict[str, str]:
     home = cuda_home.assemble(found, cache)
     settings = {"cache_name": f"pranet-{home.name}", "nvcc_path": str(home / "bin" / "nvcc")}
     if precision == "fp32":
-        settings[TF32_VARIABLE] = "0"
+        settings[precisions.TF32_VARIABLE] = "0"
     else:
-        os.environ.pop(TF32_VARIABLE, None)
+        os.environ.pop(precisions.TF32_VARIABLE, None)
     if processes.COUNT > 1:
         if found.devices > 1:
             settings["device_id"] = str(processes.LOCAL_RANK % found.devices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import os
@@ -53,6 +54,19 @@ def _show_core(cache: Path, objects: int, done: threading.Event) -> None:
         while not done.wait(1.0):
             built = sum(path.stat().st_mtime >= start for path in cache.rglob("obj_files/*.o"))
             progress.step(min(built, objects) - progress.done)
+
+
+def dismiss_compilers() -> None:
+    """Ends the processes that Jittor keeps after its import, though only that gives them work.
+
+    Ctrl-C at a terminal would end them while they hold a lock, for which Jittor waits at the end.
+    """
+    import jittor_utils
+
+    if jittor_utils.pool_size:
+        atexit.unregister(jittor_utils.pool_cleanup)
+        jittor_utils.pool_cleanup()
+        jittor_utils.pool_size = 0
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 from jittor_pranet.benchmarks import contender
 from jittor_pranet.benchmarks.report import Report
 from jittor_pranet.benchmarks.timing import quartiles, summary
-from utils import backend
+from utils import backend, precisions
 from utils.errors import UserError
 from utils.progress import Progress
 
@@ -117,7 +117,7 @@ class Contest:
         """Raises UserError where the device, its precision or PyTorch is asked for and missing."""
         check_opponents(args.against)
         device = backend.choose_device(args.device)
-        backend.check_precision(args.precision, device)
+        precisions.check(args.precision, device)
         settings = {"what": args.what, "device": device, "rounds": args.rounds, **settings,
                     "precision": args.precision}
         return cls([OURS, *args.against], device, args.precision, args.rounds,

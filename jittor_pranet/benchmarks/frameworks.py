@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.backend import TF32_VARIABLE
+from utils.precisions import TF32_VARIABLE
 
 
 class Jittor:

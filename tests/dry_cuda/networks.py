@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lib.catalog import NETWORKS
-from utils import backend
+from utils import backend, precisions
 
 SIZE, CALLS = 64, 3
 
@@ -23,7 +23,7 @@ SIZE, CALLS = 64, 3
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help="all if left out")
-    backend.add_precision_argument(parser)
+    precisions.add_precision_argument(parser)
     args = parser.parse_args()
     backend.prepare("cuda", args.precision)
     strays = 0
