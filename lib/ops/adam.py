@@ -20,8 +20,10 @@ def adam_step(values: list, gradients: list, means: list, squares: list, clip: f
     step = _fused if choice.fused() else _plain
     data = {"clip": clip, "rate": rate, "correction": correction, "decay": decay,
             "scale": scale}
-    for start in range(0, len(values), TENSORS):
-        group = [each[start:start + TENSORS] for each in (values, gradients, means, squares)]
+    # Jittor compiles a kernel for the dimensions of its inputs: in order of these, groups have few kernels.
+    tensors = sorted(zip(values, gradients, means, squares), key=lambda each: each[0].ndim)
+    for start in range(0, len(tensors), TENSORS):
+        group = [list(each) for each in zip(*tensors[start:start + TENSORS])]
         moved = step(*group, data)
         for variable, value in zip([*group[0], *group[2], *group[3]], moved):
             variable.update(value)
@@ -48,11 +50,8 @@ def _fused(values: list, gradients: list, means: list, squares: list, data: dict
         for (int i = 0; i < {count}; ++i) parts += Adam::parts(body.tensors[i].size);
         items(parts, body);
     """
-    # Flat, so that groups of tensors of any shapes share one compiled kernel.
-    inputs = [each.reshape(-1) for each in [*values, *gradients, *means, *squares]]
-    outputs = [((each.numel(),), "float32") for each in values] * 3
-    moved = kernel.run("pointwise.cuh", call, inputs, outputs, data)
-    return [flat.reshape(each.shape) for flat, each in zip(moved, values * 3)]
+    outputs = [(each.shape, "float32") for each in values] * 3
+    return kernel.run("pointwise.cuh", call, [*values, *gradients, *means, *squares], outputs, data)
 
 
 def _pointers(i: int, count: int) -> str:

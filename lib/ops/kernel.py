@@ -40,12 +40,13 @@ def run(file: str, call: str, inputs: list, outputs: list[tuple],
     They find inputs at in0_p, in1_p ..., outputs at out0_p ... and numbers at data["name"].
     """
     shapes, types = zip(*outputs)
+    arguments = ([list(shape) for shape in shapes], list(types), inputs)
+    data = {name: float(value) for name, value in (data or {}).items()}
     code = f"using namespace pranet;\n{call}\n"
-    options = {} if jt.flags.use_cuda else {f"FLAGS:{_CPU_FLAGS}": 1}
-    with jt.flag_scope(compile_options=options):
-        return jt.code([list(shape) for shape in shapes], list(types), inputs, cpu_header=source(file),
-                       cpu_src=code, cuda_header=source(file), cuda_src=code,
-                       data={name: float(value) for name, value in (data or {}).items()})
+    if jt.flags.use_cuda:
+        return jt.code(*arguments, cuda_header=source(file), cuda_src=code, data=data)
+    with jt.flag_scope(compile_options={f"FLAGS:{_CPU_FLAGS}": 1}):
+        return jt.code(*arguments, cpu_header=source(file), cpu_src=code, data=data)
 
 
 ROWS = 128  # in a partial sum, as in parallel.cuh
