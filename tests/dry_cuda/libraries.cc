@@ -2,7 +2,8 @@
 //
 // Memory of the device can be neither read nor written, so that a program that takes it for the host's own crashes.
 // Copies have to name their direction as it is, products and convolutions have to get memory of the device, and
-// shapes that fit. What is copied from the device is zero. The device has DRY_CUDA_MB of memory, 80 GB if left out.
+// shapes that fit. What is copied from the device is zero. The device has DRY_CUDA_MB of memory, 80 GB if left out. A
+// kernel takes it DRY_CUDA_US microseconds, none if left out, which the host waits for only where it has to.
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 #include <cudnn.h>
@@ -13,11 +14,13 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <thread>
 
 namespace {
 
@@ -31,10 +34,12 @@ void demand(bool good, const char* what) {
 
 constexpr std::size_t PAGE = 4096;
 
-std::size_t memory() {
-    const char* asked = std::getenv("DRY_CUDA_MB");
-    return std::size_t(asked ? std::atol(asked) : 80 << 10) << 20;
+long setting(const char* variable, long otherwise) {
+    const char* asked = std::getenv(variable);
+    return asked ? std::atol(asked) : otherwise;
 }
+
+std::size_t memory() { return std::size_t(setting("DRY_CUDA_MB", 80 << 10)) << 20; }
 
 class Device {  // never destroyed: Jittor frees memory while the process ends
 public:
@@ -70,10 +75,20 @@ public:
         return true;
     }
 
+    void launch() {
+        static const std::chrono::microseconds kernel(setting("DRY_CUDA_US", 0));
+        ++launches;
+        busy_until = std::max(busy_until, Clock::now()) + kernel;
+    }
+
+    void wait() { std::this_thread::sleep_until(busy_until); }
+
     std::size_t most = 0;
     long launches = 0, to_device = 0, to_host = 0;
 
 private:
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point busy_until;
     std::mutex mutex;
     std::map<char*, std::size_t> blocks;
     std::size_t now = 0;
@@ -91,7 +106,9 @@ struct Report {
     }
 } report;
 
-cudaError_t launch() { return ++device().launches, cudaSuccess; }
+cudaError_t launch() { return device().launch(), cudaSuccess; }
+
+cudaError_t wait() { return device().wait(), cudaSuccess; }
 
 }  // namespace
 
@@ -106,7 +123,7 @@ cudaError_t cudaMallocHost(void** place, size_t bytes) {
 cudaError_t cudaFreeHost(void* place) { return std::free(place), cudaSuccess; }
 cudaError_t cudaMallocManaged(void**, size_t, unsigned) { return cudaErrorNotSupported; }
 
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
     if (!bytes) return cudaSuccess;
     const bool into = device().has(to, bytes), out_of = device().has(from, bytes);
     demand(kind == cudaMemcpyDefault || kind == (into ? out_of ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice
@@ -117,8 +134,9 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
     if (!into) out_of ? std::memset(to, 0, bytes) : std::memmove(to, from, bytes);
     return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-    return cudaMemcpy(to, from, bytes, kind);
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+    if (kind != cudaMemcpyHostToDevice) device().wait();
+    return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
 }
 cudaError_t cudaMemset(void* place, int, size_t bytes) {
     demand(device().has(place, bytes), "cudaMemset of the host's memory");
@@ -133,7 +151,7 @@ cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
 cudaError_t cudaGetDevice(int* number) { return *number = 0, cudaSuccess; }
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 cudaError_t cudaDeviceReset() { return cudaSuccess; }
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() { return wait(); }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) { return *value = 1, cudaSuccess; }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* found, int) {
     *found = cudaDeviceProp();
@@ -149,14 +167,14 @@ const char* cudaGetErrorName(cudaError_t) { return "an error of a dry run"; }
 cudaError_t cudaStreamCreate(cudaStream_t* stream) { return *stream = nullptr, cudaSuccess; }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = nullptr, cudaSuccess; }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return wait(); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 cudaError_t cudaLaunchHostFunc(cudaStream_t, cudaHostFn_t function, void* data) { return function(data), cudaSuccess; }
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return *event = nullptr, cudaSuccess; }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = nullptr, cudaSuccess; }
 cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return wait(); }
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) { return *ms = 1, cudaSuccess; }
 
 // What nvcc puts into a program that it has compiled.
