@@ -6,7 +6,9 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +46,6 @@ from utils.checkpoint import load_encoder_weights, load_weights
 from utils.errors import UserError
 from utils.interruption import Interruption
 from utils.memory import is_device_full
-from utils.processes import Share
 from utils.progress import Progress
 
 __all__ = ["add_arguments", "run"]
@@ -134,6 +135,19 @@ def check_agreement(config: Config, task: Task, snapshot: Snapshot | None) -> No
                                 "the same flags, and folders that they share")
 
 
+@dataclass(frozen=True)
+class Step:
+    """A step that a GPU may still be at work on; its losses are this process's part."""
+
+    number: int
+    epoch: int
+    size: int
+    lr: float
+    stems: list[str]
+    start: float
+    losses: list
+
+
 class Trainer:
     """One run: network, optimizer, position and logs.
 
@@ -148,6 +162,8 @@ class Trainer:
         self.total_steps = min(config.epochs * self.epoch_steps, config.max_steps or math.inf)
         self._build(fresh=snapshot is None)
         self.position = Position()
+        self.step: Step | None = None  # begun, and not yet ended
+        self.last_end = 0.0
         if snapshot:
             self._restore(snapshot)
         processes.take_from_first([variable for part in self.parts().values() for variable in part.values()])
@@ -198,12 +214,9 @@ class Trainer:
             return 0
         first, last = self.position.ended // self.epoch_steps, math.ceil(self.total_steps / self.epoch_steps)
         with Interruption() as interruption, \
-                Progress(self.total_steps, "training", "step", self.position.step) as progress:
+                Progress(self.total_steps, "training", "step", self.position.step) as self.progress:
             for epoch in range(first, last):
-                for row in self.train_epoch(epoch):
-                    if processes.is_first():
-                        self.record(self.log, row)
-                    progress.step(note=self.note(row))
+                for _ in self.train_epoch(epoch):
                     if interruption.agree():
                         self.save()
                         return interruption.exit_code
@@ -225,47 +238,63 @@ class Trainer:
         losses = " ".join(f"{name} {row[name]:.3f}" for name in self.losses)
         return f"epoch {row['epoch']}/{self.config.epochs}, {losses}, {row['images_per_s']:.3g} images/s"
 
-    def train_epoch(self, epoch: int):
-        """Makes the steps of an epoch that are left to do; yields the row of the log for each."""
-        sizes = self.task.sizes
+    def train_epoch(self, epoch: int) -> Iterator[None]:
+        """Begins the steps of an epoch that are left to do; yields after each."""
+        jt, sizes = backend.jt, self.task.sizes
         first_batch, first_size = divmod(self.position.step - epoch * self.epoch_steps, len(sizes))
         for images, targets, stems in self.task.batches(epoch, self.workers, first_batch):
+            images, targets = jt.array(images).stop_grad(), jt.array(targets).stop_grad()
             for size in sizes[first_size:]:
                 if self.position.step >= self.total_steps:
                     return
-                start = time.perf_counter()
-                lr = learning_rate(self.config, epoch, self.position.step)
-                losses = self.step(images, targets, processes.share_of(len(stems)), size, lr)
-                if not all(map(math.isfinite, losses)):
-                    raise UserError(f"the loss of step {self.position.step + 1} is {sum(losses)} on "
-                                    f"{', '.join(stems)}; lower --lr, or look at these images and masks. The "
-                                    f"last snapshot in {self.folder} is of before")
-                seconds = time.perf_counter() - start
-                self.position.step += 1
-                yield {"step": self.position.step, "epoch": epoch + 1, "size": size, "lr": lr,
-                       **dict(zip(self.losses, (sum(losses), *losses))),
-                       "seconds": round(seconds, 4), "images_per_s": round(len(stems) / seconds, 2)}
+                self.begin_step(images, targets, stems, epoch, size)
+                yield
             first_size = 0
 
-    def step(self, images: np.ndarray, targets: np.ndarray, share: Share, size: int, lr: float,
-             ) -> list[float]:
-        """One optimizer step on this share of a batch at one size; returns the batch's losses."""
-        jt = backend.jt
-        np.random.seed(np.random.SeedSequence([self.config.seed, self.position.step]).generate_state(4))
-        new_size = self.position.step - self.first_step < len(self.task.sizes)
-        with backend.compiling(f"step {self.position.step + 1}") if new_size else nullcontext(), \
-                processes.sharing(share):
+    def begin_step(self, images, targets, stems: list[str], epoch: int, size: int) -> None:
+        """Hands one optimizer step on this share of a batch to the device.
+
+        A GPU is at work on the step before while this one is planned.
+        """
+        jt, start, done = backend.jt, time.perf_counter(), self.position.step
+        np.random.seed(np.random.SeedSequence([self.config.seed, done]).generate_state(4))
+        new_size = done - self.first_step < len(self.task.sizes)
+        lr, share = learning_rate(self.config, epoch, done), processes.share_of(len(stems))
+        with processes.sharing(share):
             losses = [loss * share.fraction for loss in self.task.losses(self.model, images, targets, size)]
             self.optimizer.step(sum(losses), lr)
-            jt.sync_all()  # as above: each step begins with nothing left to do, after a resume as well
-            if self.average:
-                self.average.step()
-                jt.sync_all()
-            own = [loss.item() for loss in losses]
-        return [sum(parts) for parts in zip(*processes.gather(own))]
+            self.end_step()
+            with backend.compiling(f"step {done + 1}") if new_size else nullcontext():
+                jt.sync_all()  # as above: each step begins with nothing left to do, after a resume as well
+                if self.average:
+                    self.average.step()
+                    jt.sync_all()
+        self.position.step += 1
+        self.step = Step(self.position.step, epoch + 1, size, lr, stems, start, losses)
+
+    def end_step(self) -> None:
+        """Waits for the step that was begun, if any, and logs its losses."""
+        step, self.step = self.step, None
+        if step is None:
+            return
+        gathered = processes.gather([loss.item() for loss in step.losses])
+        losses = [sum(parts) for parts in zip(*gathered)]
+        if not all(map(math.isfinite, losses)):
+            raise UserError(f"the loss of step {step.number} is {sum(losses)} on {', '.join(step.stems)}; "
+                            "lower --lr, or look at these images and masks. The last snapshot in "
+                            f"{self.folder} is of before")
+        end = time.perf_counter()
+        seconds, self.last_end = end - max(step.start, self.last_end), end
+        row = {"step": step.number, "epoch": step.epoch, "size": step.size, "lr": step.lr,
+               **dict(zip(self.losses, (sum(losses), *losses))),
+               "seconds": round(seconds, 4), "images_per_s": round(len(step.stems) / seconds, 2)}
+        if processes.is_first():
+            self.record(self.log, row)
+        self.progress.step(note=self.note(row))
 
     def end_epoch(self, epoch: int, interruption: Interruption) -> bool:
         """Measures, keeps the best weights, logs and draws; False if a signal came in between."""
+        self.end_step()
         start, measured = time.perf_counter(), {}
         for column in self.judged if self.task.selects else ():
             with self.average.in_place() if column == "ema_mDice" else nullcontext():
@@ -314,6 +343,7 @@ class Trainer:
 
     def save(self) -> None:
         """Writes a snapshot, which every process waits for."""
+        self.end_step()
         if processes.is_first():
             write_snapshot(self.folder, self.parts(), self.position, saved_config(self.config),
                            self.task.fingerprint)

@@ -118,7 +118,7 @@ def test_a_gpu_that_is_too_small_is_one_line(place):
     """What Jittor says of its memory, put in the place of a step."""
     code = ("import sys\nfrom jittor_pranet import train\nfrom jittor_pranet.__main__ import main\n"
             "def step(*_): raise RuntimeError('Failed reason: GPU memory is overflow, please reduce')\n"
-            "train.Trainer.step = step\n"
+            "train.Trainer.begin_step = step\n"
             "sys.exit(main(['train', '--train_path', 'train', '--train_save', 'small', '--batchsize', '2', "
             f"'--trainsize', '{SIZE}', '--device', 'cpu']))")
     done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True,

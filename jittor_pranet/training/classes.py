@@ -75,8 +75,8 @@ class Classes:
     def loss_names(self, model) -> list[str]:
         return list(model.decoder.class_terms)
 
-    def losses(self, model, images: np.ndarray, labels: np.ndarray, size: int) -> list:
-        return model.class_losses(model(backend.jt.array(images)), backend.jt.array(labels))
+    def losses(self, model, images, labels, size: int) -> list:
+        return model.class_losses(model(images), labels)
 
     def measure(self, model, interruption: Interruption) -> Measured | None:
         """Mean Dice over the classes of every patient's slices together."""

@@ -13,7 +13,7 @@ from jittor_pranet.training.options import Config
 from jittor_pranet.training.pictures import write_samples
 from jittor_pranet.training.task import Measured
 from jittor_pranet.training.validation import Sample, find_selection, mean_dice
-from utils import backend, processes
+from utils import processes
 from utils.dataset import TrainSet, batches_per_epoch, epoch_batches
 from utils.image_io import Pair
 from utils.interruption import Interruption
@@ -62,12 +62,11 @@ class Polyps:
     def loss_names(self, model) -> list[str]:
         return [f"map{stage}" for stage in model.decoder.stages]
 
-    def losses(self, model, images: np.ndarray, masks: np.ndarray, size: int) -> list:
+    def losses(self, model, images, masks, size: int) -> list:
         from lib.ops import resize_bilinear
 
-        images, masks = (
-            resize_bilinear(backend.jt.array(batch), (size, size), align_corners=True).stop_grad()
-            for batch in (images, masks))
+        images, masks = (resize_bilinear(batch, (size, size), align_corners=True).stop_grad()
+                         for batch in (images, masks))
         return model.losses(model(images), masks)
 
     def measure(self, model, interruption: Interruption) -> Measured | None:

@@ -45,8 +45,11 @@ class Task(Protocol):
     def loss_names(self, model) -> list[str]:
         """The losses that are summed and trained."""
 
-    def losses(self, model, images: np.ndarray, targets: np.ndarray, size: int) -> list:
-        """Those losses, each the mean over the images, which are resized to squares of side ``size``."""
+    def losses(self, model, images, targets, size: int) -> list:
+        """Those losses, each the mean over the images, which are resized to squares of side ``size``.
+
+        Images and targets are those of `batches`, in variables of Jittor that take no gradients.
+        """
 
     def measure(self, model, interruption: Interruption) -> Measured | None:
         """The network as it is, left in training mode; None if a signal came."""
