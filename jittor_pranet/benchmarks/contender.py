@@ -18,7 +18,7 @@ import numpy as np
 from jittor_pranet.benchmarks.frameworks import Jittor, Torch
 from jittor_pranet.benchmarks.report import nvidia
 
-UNIT_S = 0.05  # what is quicker is repeated within a timing until it lasts as long
+UNIT_S = 0.05  # what is quicker is repeated within a timing until it lasts as long; a task may have its own
 MOST_WARM_UP = 20  # calls
 FRAMEWORKS = {"jittor": Jittor, "plain": partial(Jittor, plain=True), "torch": Torch,
               "torch.compile": partial(Torch, compiled=True)}
@@ -74,7 +74,7 @@ class Contender:
             seconds.append(time.perf_counter() - start)
             if len(outputs) < 2:
                 outputs.append(self.framework.host(found))
-        self.calls = math.ceil(UNIT_S / seconds[-1])
+        self.calls = math.ceil(getattr(task, "unit_s", UNIT_S) / seconds[-1])
         if self.on_cuda:  # the others stand still meanwhile
             self.taken = _device_memory() - self.before
         else:

@@ -102,11 +102,13 @@ class Inference(_NetworkTask):
 
 
 class TrainingStep(_NetworkTask):
-    """Images and masks on the host to the loss on the host and moved weights.
+    """Images and masks on the host to moved weights and the loss.
 
-    The loss of the second call shows what the first one made of the weights.
+    The loss of the second call shows what the first one made of the weights. Nobody waits for it before the
+    next step, as in training: a GPU computes a step while the next one is planned.
     """
 
+    unit_s = 0.5  # several steps, where a GPU makes them
     passes, calls_compared = 3, 2  # the products of forward, of the inputs' gradients, of the weights'
 
     def in_jittor(self, jittor: Jittor) -> Callable[[], list]:
@@ -121,7 +123,7 @@ class TrainingStep(_NetworkTask):
             loss = sum(model.losses(model(images), masks))
             optimizer.step(loss, LR)
             jt.sync_all()
-            return [loss.numpy()]
+            return [loss]
         return work
 
     def in_torch(self, torch: Torch) -> Callable[[], list]:
@@ -136,7 +138,7 @@ class TrainingStep(_NetworkTask):
             loss.backward()
             torch.torch.nn.utils.clip_grad_value_(parameters, CLIP)
             optimizer.step()
-            return [loss.item()]
+            return [loss.detach()]
         return work
 
 

@@ -22,6 +22,7 @@ from utils.checkpoint import read_weights, save_arrays
 from utils.dataset import TrainSet, batches_per_epoch, epoch_batches
 from utils.interruption import Interruption
 
+TOGETHER = 20  # steps whose losses are fetched at once, as the published code prints them: no GPU waits
 COLUMNS = ("step", "epoch", "size", "lr", "loss", "seconds", "images_per_s")
 
 
@@ -35,7 +36,7 @@ class Twin:
         torch.manual_seed(config.seed)
         self.model = build_torch_model(config.model_type).to(device).train()
         self.optimizer = torch.optim.Adam(self.model.parameters())
-        self.steps = 0
+        self.steps, self.rows, self.since = 0, [], 0.0
         self._load()
         self.log = Log(folder / "log.csv", COLUMNS, self.steps)
 
@@ -52,6 +53,7 @@ class Twin:
         assert all(name.endswith("num_batches_tracked") for name in differ.missing_keys)
 
     def save(self) -> None:
+        self.record()
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                  "steps": self.steps}
         torch.save(state, self.folder / "state.part")
@@ -75,14 +77,16 @@ class Twin:
                 for images, masks, _ in batches:
                     for size in sizes[scale:]:
                         if self.steps < total and not interruption.agree():
-                            self.record(epoch, size, len(images), self.step(images, masks, size, epoch))
+                            self.step(images, masks, size, epoch)
                     scale = 0
                     if interruption.agree():
                         break
         self.save()
 
-    def step(self, images, masks, size: int, epoch: int) -> dict[str, float]:
-        start, rate = time.perf_counter(), learning_rate(self.config, epoch, self.steps)
+    def step(self, images, masks, size: int, epoch: int) -> None:
+        if not self.rows:
+            self.since = time.perf_counter()
+        rate, count = learning_rate(self.config, epoch, self.steps), len(images)
         images, masks = (F.interpolate(torch.from_numpy(batch).to(self.device), (size, size), mode="bilinear",
                                        align_corners=True) for batch in (images, masks))
         loss = sum(self.model.losses(self.model(images), masks))
@@ -92,15 +96,22 @@ class Twin:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        return {"lr": rate, "loss": loss.item(), "seconds": time.perf_counter() - start}
-
-    def record(self, epoch: int, size: int, images: int, step: dict[str, float]) -> None:
         self.steps += 1
-        self.log.add(step=self.steps, epoch=epoch + 1, size=size, **step,
-                     images_per_s=images / step["seconds"])
-        if self.steps % 50 == 0:
-            print(f"step {self.steps}: loss {step['loss']:.3f}, {images / step['seconds']:.3g} images/s",
-                  flush=True)
+        self.rows.append({"step": self.steps, "epoch": epoch + 1, "size": size, "lr": rate,
+                          "loss": loss.detach(), "images_per_s": count})
+        if len(self.rows) == TOGETHER:
+            self.record()
+
+    def record(self) -> None:
+        """Logs the steps that are not yet, at the mean of their times."""
+        losses = [row["loss"].item() for row in self.rows]
+        seconds = (time.perf_counter() - self.since) / max(len(self.rows), 1)
+        for row, loss in zip(self.rows, losses):
+            self.log.add(**{**row, "loss": loss, "seconds": seconds,
+                            "images_per_s": row["images_per_s"] / seconds})
+        if self.rows:
+            print(f"step {self.steps}: loss {losses[-1]:.3f}, {seconds:.3g} s a step", flush=True)
+        self.rows = []
 
 
 def main(argv: list[str]) -> None:
