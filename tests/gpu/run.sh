@@ -13,19 +13,21 @@
 #        tests/gpu/run.sh results                    maps and measures of all that were trained
 #
 # Variables: OUT, for what is to be kept (.gpu/out); WHEELS (.gpu/wheels); DATA, with TrainDataset/ and TestDataset/
-# (.gpu/data); SECONDS_EACH, after which training stops to be resumed (520); EPOCHS (the published ones); PRECISION, of
-# benchmark and train (fp32).
+# (.gpu/data); SECONDS_EACH, after which training stops to be resumed (520; 0: never); EPOCHS and TRAINSIZE (the
+# published ones); PRECISION, of benchmark and train (fp32). DEVICE=cpu trains without a GPU; PYTHON is then one that has
+# all packages.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 what=${1:?"name what to run: smoke, tests, sanitize, precision, benchmark, memory, train, twin or results"}
 OUT=${OUT:-.gpu/out} WHEELS=${WHEELS:-.gpu/wheels} DATA=${DATA:-.gpu/data} PRECISION=${PRECISION:-fp32}
+DEVICE=${DEVICE:-cuda} TRAINSIZE=${TRAINSIZE:-352}
 export JITTOR_PRANET_CACHE=${JITTOR_PRANET_CACHE:-$PWD/.gpu/cache} PYTHONUNBUFFERED=1 PYTHONPATH=$PWD
 mkdir -p "$OUT"
 
 # An environment of our own that sees all packages of the machine's, and ours before them. It sees them last, or pip
 # would take those for ours.
-python=.gpu/environment/bin/python
-if [ ! -e .gpu/environment/whole ]; then
+python=${PYTHON:-.gpu/environment/bin/python}
+if [ ! "${PYTHON:-}" ] && [ ! -e .gpu/environment/whole ]; then
     python3 -m venv --clear --without-pip .gpu/environment
     python3 -m pip --python "$python" install --quiet --no-index --no-deps "$WHEELS"/*.whl
     packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -81,9 +83,10 @@ train | twin)
     folder=.gpu/runs/$run
     weights=$(initial "$network" "$seed")
     options=(--model_type "$network" --train_path "$DATA/TrainDataset" --train_save "$folder" --resume auto
-             --weights "$weights" --seed "$seed" --val_fraction 0 ${EPOCHS:+--epoch "$EPOCHS"})
+             --weights "$weights" --seed "$seed" --val_fraction 0 ${EPOCHS:+--epoch "$EPOCHS"}
+             --trainsize "$TRAINSIZE" --device "$DEVICE")
     if [ "$what" = train ]; then
-        within "$python" -m jittor_pranet train "${options[@]}" --cache ram --device cuda --precision "$PRECISION"
+        within "$python" -m jittor_pranet train "${options[@]}" --cache ram --precision "$PRECISION"
     else
         within "$python" -m tests.gpu.train_twin "${options[@]}"
     fi
@@ -95,7 +98,7 @@ results)
     for weights in .gpu/runs/{train,twin,tf32,amp}-*/last.npz; do
         name=$(basename "$(dirname "$weights")")
         "$python" -m jittor_pranet test --weights "$weights" --test_path "$DATA/TestDataset" \
-            --save_path ".gpu/maps/$name" --bs 8 --device cuda
+            --save_path ".gpu/maps/$name" --bs 8 --testsize "$TRAINSIZE" --device "$DEVICE"
         roots+=(--pred_root ".gpu/maps/$name")
     done
     "$python" -m jittor_pranet evaluate "${roots[@]}" --gt_root "$DATA/TestDataset" --result_path .gpu/evaluation |
