@@ -37,6 +37,23 @@ def test_adam_takes_pytorchs_steps(formulas, clip, weight_decay):
     assert_close(ours.numpy(), theirs.detach().numpy(), "adam")
 
 
+def test_adam_steps_tensors_of_any_shapes_as_each_alone():
+    """In more groups than one, of several numbers of dimensions in any order."""
+    shapes = [(5,), (2, 3), (2, 1, 2, 3), (1, 4, 2)] * 11
+    starts = [noise(f"start{number}", *shape) for number, shape in enumerate(shapes)]
+
+    def steps(starts: list[np.ndarray]) -> list[np.ndarray]:
+        values = [jt.array(start) for start in starts]
+        optimizer = Adam(values, clip=0.5, weight_decay=0.1)
+        for _ in range(2):
+            optimizer.step(sum((value * value).sum() for value in values), lr=1e-2)
+        return [each.numpy() for each in (*values, *optimizer.means, *optimizer.squares)]
+
+    together, apart = steps(starts), [steps([start]) for start in starts]
+    for found, expected in zip(together, [each[part] for part in range(3) for each in apart]):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_scaled_loss_takes_the_same_steps(formulas):
     """To the bit: a power of two only moves the exponents."""
     start, slopes = noise("start", 6), noise("slopes", 6)
