@@ -30,9 +30,7 @@ def write_curves(path: Path, steps: list[dict], epochs: list[dict], losses: list
         steps, epochs: the rows of log.csv and epochs.csv.
         losses, figures: their columns to draw.
     """
-    width = max(1, len(steps) // 60)
-    lines = {name: _smooth([(row["step"], row[name]) for row in steps], width) for name in losses}
-    charts = [_chart(f"losses, mean of {width} steps" if width > 1 else "losses", lines)]
+    charts = [_smooth_chart("losses", {name: [(row["step"], row[name]) for row in steps] for name in losses})]
     dice = {label: points for label, column in (("weights", "val_mDice"), ("average", "ema_mDice"))
             if (points := _measured(epochs, column))}
     if dice:
@@ -44,6 +42,11 @@ def write_curves(path: Path, steps: list[dict], epochs: list[dict], losses: list
         colours = {name: tuple(PALETTE[int(name)].tolist()) for name in classes}
         charts.append(_chart("validation Dice of each class", classes, marks=True, colours=colours))
     _write(path, np.concatenate([np.asarray(chart) for chart in charts]))
+
+
+def write_chart(path: Path, title: str, lines: dict[str, Points]) -> None:
+    """Draws values of every step."""
+    _write(path, np.asarray(_smooth_chart(title, lines)))
 
 
 def _measured(epochs: list[dict], column: str) -> Points:
@@ -148,10 +151,12 @@ def _ticks(values: list[float]) -> list[float]:
     return [float(round(number * step, 10)) for number in np.arange(first, max(last, first + 1) + 1)]
 
 
-def _smooth(points: Points, width: int) -> Points:
-    """The mean of every ``width`` points."""
-    groups = [points[start:start + width] for start in range(0, len(points), width)]
-    return [tuple(np.mean(group, axis=0)) for group in groups]
+def _smooth_chart(title: str, lines: dict[str, Points]) -> Image.Image:
+    """Where there are many points the means of so many steps."""
+    width = max(1, max(map(len, lines.values())) // 60)
+    means = {name: [tuple(np.mean(points[start:start + width], axis=0))
+                    for start in range(0, len(points), width)] for name, points in lines.items()}
+    return _chart(f"{title}, mean of {width} steps" if width > 1 else title, means)
 
 
 def _font(size: int) -> ImageFont.ImageFont:

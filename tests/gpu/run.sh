@@ -10,7 +10,7 @@
 #        tests/gpu/run.sh memory                     500 training steps at three scales: the GPU's memory
 #        tests/gpu/run.sh train NETWORK SEED         ours; again to go on where it stopped
 #        tests/gpu/run.sh twin NETWORK SEED          PyTorch's, of the same initial weights and order; again to go on
-#        tests/gpu/run.sh results                    maps and measures of all that were trained
+#        tests/gpu/run.sh results                    maps and measures of all that were trained; tables, curves
 #
 # Variables: OUT, for what is to be kept (.gpu/out); WHEELS (.gpu/wheels); DATA, with TrainDataset/ and TestDataset/
 # (.gpu/data); SECONDS_EACH, after which training stops to be resumed (520; 0: never); EPOCHS and TRAINSIZE (the
@@ -103,7 +103,8 @@ results)
     done
     "$python" -m jittor_pranet evaluate "${roots[@]}" --gt_root "$DATA/TestDataset" --result_path .gpu/evaluation |
         tee "$OUT/results.txt"
-    cp .gpu/evaluation/summary.json "$OUT/results.json" ;;
+    cp .gpu/evaluation/summary.json "$OUT/results.json"
+    "$python" -m tests.gpu.summary "$OUT" | tee "$OUT/results.md" ;;
 *) echo "error: $what is none of smoke, tests, sanitize, precision, benchmark, memory, train, twin, results" >&2
     exit 2 ;;
 esac
