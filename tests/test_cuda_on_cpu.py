@@ -16,9 +16,9 @@ from tests.cuda_on_cpu.rewrite import rewrite
 from utils.backend import jt
 
 # One element; less than a warp; rows of one column, columns of one row; many partial sums; more channels than
-# a block has threads.
+# a block has threads; more images than planes that a block takes at a time, and threads left over.
 SHAPES = ((1, 1, 1, 1), (2, 4, 6, 6), (1, 3, 5, 7), (3, 2, 33, 1), (1, 1, 1, 257), (2, 33, 9, 31),
-          (1, 2, 70, 61), (1, 300, 2, 3))
+          (1, 2, 70, 61), (1, 300, 2, 3), (17, 2, 12, 12))
 
 
 @dataclass(frozen=True)

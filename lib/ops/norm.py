@@ -99,7 +99,9 @@ class _BatchNorm(jt.Function):
         pointers = ("in0_p, in1_p, in2_p, " + ("in3_p" if residual else "nullptr")
                     + ", out0_p, out1_p, out2_p, out3_p")
         call = f"""
-            items((long)data["channels"], BatchNorm{{{pointers}, {_SIZES}, data["eps"], data["relu"] != 0}});
+            each_channel<BatchNorm>(
+                (long)data["channels"], (long)data["plane"], {pointers}, {_SIZES},
+                data["eps"], data["relu"] != 0);
         """
         outputs = [(x.shape, "float32"), *[((channels,), "float64")] * 2, ((channels,), "float32")]
         result = kernel.run("norm.cuh", call, [x, weight, bias, *residual], outputs, self.data)
@@ -112,7 +114,8 @@ class _BatchNorm(jt.Function):
         pointers = ("in0_p, in1_p, in2_p, in5_p, in3_p, in4_p, out0_p, out1_p, out2_p, "
                     + ("out3_p" if self.has_residual else "nullptr"))
         call = f"""
-            items((long)data["channels"], BatchNormGradients{{{pointers}, {_SIZES}, data["relu"] != 0}});
+            each_channel<BatchNormGradients>(
+                (long)data["channels"], (long)data["plane"], {pointers}, {_SIZES}, data["relu"] != 0);
         """
         shapes = [x.shape, weight.shape, weight.shape, *([x.shape] if self.has_residual else [])]
         outputs = [(shape, "float32") for shape in shapes]

@@ -5,6 +5,7 @@
 namespace {
 namespace pranet {
 
+template <int WIDE>
 struct BatchNorm {  // one item for each channel of (batch,channels,plane)
     static constexpr int lanes = MOST_THREADS;
     const float *x, *weight, *bias, *residual;  // residual may be null
@@ -18,19 +19,20 @@ struct BatchNorm {  // one item for each channel of (batch,channels,plane)
     template <class Lanes>
     PRANET_DEVICE void operator()(long channel, Lanes lane) const {
         const long apart = channels * plane;  // from one image's plane to the next
+        const auto part = lane.template split<WIDE>();
         const double count = static_cast<double>(batch) * plane;
         double sum = 0, squares = 0;
-        for (long n = 0; n < batch; ++n) {
+        for (long n = part.row; n < batch; n += part.rows) {
             const float* in = x + n * apart + channel * plane;
             PRANET_LOOP(reduction(+ : sum))
-            for (long i = lane.first(); i < plane; i += lane.step()) sum += in[i];
+            for (long i = part.column; i < plane; i += part.columns) sum += in[i];
         }
         const double middle = lane.sum(sum) / count;
         const float centre = static_cast<float>(middle);
-        for (long n = 0; n < batch; ++n) {
+        for (long n = part.row; n < batch; n += part.rows) {
             const float* in = x + n * apart + channel * plane;
             PRANET_LOOP(reduction(+ : squares))
-            for (long i = lane.first(); i < plane; i += lane.step()) {
+            for (long i = part.column; i < plane; i += part.columns) {
                 const float deviation = in[i] - centre;
                 squares += static_cast<double>(deviation) * deviation;
             }
@@ -40,12 +42,12 @@ struct BatchNorm {  // one item for each channel of (batch,channels,plane)
         if (lane.first() == 0) mean[channel] = middle, variance[channel] = spread, scale[channel] = factor;
         const float slope = factor * weight[channel], shift = bias[channel];
         const float limit = relu ? 0.0f : -INFINITY;
-        for (long n = 0; n < batch; ++n) {
+        for (long n = part.row; n < batch; n += part.rows) {
             const long base = n * apart + channel * plane;
             const float *in = x + base, *added = residual ? residual + base : nullptr;
             float* out = y + base;
             PRANET_LOOP()
-            for (long i = lane.first(); i < plane; i += lane.step()) {
+            for (long i = part.column; i < plane; i += part.columns) {
                 const float value = (in[i] - centre) * slope + shift + (added ? added[i] : 0.0f);
                 out[i] = value < limit ? 0.0f : value;
             }
@@ -53,6 +55,7 @@ struct BatchNorm {  // one item for each channel of (batch,channels,plane)
     }
 };
 
+template <int WIDE>
 struct BatchNormGradients {  // one item for each channel
     static constexpr int lanes = MOST_THREADS;
     const float *x, *y, *weight, *grad;
@@ -70,15 +73,16 @@ struct BatchNormGradients {  // one item for each channel
     template <class Lanes>
     PRANET_DEVICE void operator()(long channel, Lanes lane) const {
         const long apart = channels * plane;
+        const auto part = lane.template split<WIDE>();
         const double count = static_cast<double>(batch) * plane;
         const float centre = static_cast<float>(mean[channel]), factor = scale[channel];
         const float limit = relu ? 0.0f : -INFINITY;
         double sum = 0, product = 0;
-        for (long n = 0; n < batch; ++n) {
+        for (long n = part.row; n < batch; n += part.rows) {
             const long base = n * apart + channel * plane;
             const float *in = x + base, *result = y + base, *g = grad + base;
             PRANET_LOOP(reduction(+ : sum, product))
-            for (long i = lane.first(); i < plane; i += lane.step()) {
+            for (long i = part.column; i < plane; i += part.columns) {
                 const float here = passed(g[i], result[i], limit);
                 sum += here;
                 product += here * (in[i] - centre);
@@ -88,19 +92,26 @@ struct BatchNormGradients {  // one item for each channel
         if (lane.first() == 0) grad_bias[channel] = sums, grad_weight[channel] = products;
         const float shift = sums / count, projection = products * factor / count;
         const float slope = weight[channel] * factor;
-        for (long n = 0; n < batch; ++n) {
+        for (long n = part.row; n < batch; n += part.rows) {
             const long base = n * apart + channel * plane;
             const float *in = x + base, *result = y + base, *g = grad + base;
             float *out = grad_x + base, *added = grad_residual ? grad_residual + base : nullptr;
             PRANET_LOOP()
-            for (long i = lane.first(); i < plane; i += lane.step())
+            for (long i = part.column; i < plane; i += part.columns)
                 out[i] = slope * (passed(g[i], result[i], limit) - shift - (in[i] - centre) * projection);
             if (!added) continue;
             PRANET_LOOP()
-            for (long i = lane.first(); i < plane; i += lane.step()) added[i] = passed(g[i], result[i], limit);
+            for (long i = part.column; i < plane; i += part.columns) added[i] = passed(g[i], result[i], limit);
         }
     }
 };
+
+// Runs a body for each channel, in blocks that have several images at work where planes are small.
+template <template <int> class Body, class... Values>
+void each_channel(long channels, long plane, Values... values) {
+    if (plane < MOST_THREADS) items(channels, Body<128>{values...});
+    else items(channels, Body<MOST_THREADS>{values...});
+}
 
 struct LayerNorm {  // one item for each row of (rows,columns)
     static constexpr int lanes = 32;

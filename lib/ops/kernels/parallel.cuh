@@ -28,10 +28,20 @@ constexpr long CHUNK = 1024;  // elements that a core takes at a time
 
 #ifdef __CUDACC__
 
+template <int LANES, int WIDE>
+struct Split {  // a lane's rows and columns of a matrix
+    static constexpr long rows = LANES / WIDE, columns = WIDE;
+    long row, column;
+};
+
 template <int LANES>
 struct Lane {
     __device__ long first() const { return threadIdx.x % LANES; }
     __host__ __device__ static constexpr long step() { return LANES; }
+
+    // For rows of which WIDE lanes take one: several at a time where rows are short.
+    template <int WIDE>
+    __device__ Split<LANES, WIDE> split() const { return {first() / WIDE, first() % WIDE}; }
 
     // The sum over all lanes of the item, which each of them gets: of each warp, then of the warps.
     __device__ double sum(double value) const {
@@ -89,9 +99,15 @@ void elements(long count, const Body& body) {
 
 #else
 
+struct Split {
+    static constexpr long row = 0, rows = 1, column = 0, columns = 1;
+};
+
 struct Lane {
     static constexpr long first() { return 0; }
     static constexpr long step() { return 1; }
+    template <int WIDE>
+    static constexpr Split split() { return {}; }
     static double sum(double value) { return value; }
     static float most(float value) { return value; }
 };
