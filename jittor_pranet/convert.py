@@ -1,7 +1,7 @@
 """The program `convert`: weights from one kind of file into another, and networks into ONNX.
 
 PyTorch writes .pth (requirements-torch.txt) and .onnx (requirements-onnx.txt). The network in an ONNX file is
-that of tests/reference_torch, which the tests hold to the published figures as they do ours.
+that of jittor_pranet/reference_torch, which the tests hold to the published figures as they do ours.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _twin(args: argparse.Namespace, model_type: str, num_class: int, gain: str,
     """The network in PyTorch with these weights. Raises UserError when they do not fit."""
     import torch
 
-    from tests.reference_torch import build_torch_model
+    from jittor_pranet.reference_torch import build_torch_model
 
     unused = UNUSED if args.grey else (*UNUSED, "conv.")
     twin = build_torch_model(model_type, num_class, gain).eval()

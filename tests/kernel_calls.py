@@ -11,7 +11,7 @@ from lib import ops
 from lib.catalog import GAINS
 from lib.ops import kernel
 from lib.ops.depthwise import depthwise_conv2d
-from tests import drawn
+from utils import drawn
 from utils.backend import jt
 
 TYPES = {"float32": "float", "float64": "double", "uint8": "std::uint8_t", "int32": "int"}

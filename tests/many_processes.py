@@ -10,9 +10,9 @@ import sys
 import numpy as np
 
 from tests.compare import assert_close
-from tests.drawn import stream
 from utils import processes
 from utils.backend import jt
+from utils.drawn import stream
 
 
 def outcome(images: np.ndarray, factors: np.ndarray, share: processes.Share | None) -> dict[str, np.ndarray]:

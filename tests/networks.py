@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests import drawn
+from utils import drawn
 from utils.backend import jt
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -51,7 +51,7 @@ def drawn_twin(name: str, num_class: int = 1, seed: int = 0, gain: str = "softma
     """The same network in PyTorch, in float64 unless changed, with the same weights; without DropPath."""
     import torch
 
-    from tests.reference_torch import build_torch_model
+    from jittor_pranet.reference_torch import build_torch_model
 
     twin = build_torch_model(name, num_class, gain).double()
     twin.load_state_dict({name: torch.from_numpy(drawn.weights(name, tuple(value.shape), seed))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests import drawn
 from tests.compare import parity_bound
+from utils import drawn
 from utils.backend import jt
 
 

@@ -12,8 +12,7 @@ import re
 from collections import Counter
 
 from jittor_pranet.options import add_device_arguments, prepare_device
-from tests import drawn
-from utils import backend
+from utils import backend, drawn
 
 # What is told apart by a piece of its source; other operations of ours by the first struct they fill.
 PIECES = {"Weights(weights)": "convolution, gradients", "Forward(forward)": "convolution",

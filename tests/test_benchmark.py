@@ -19,7 +19,7 @@ from jittor_pranet.benchmarks import cold_start, contest
 from jittor_pranet.benchmarks.contest import Contender, Contest, Failed
 from jittor_pranet.benchmarks.frameworks import Jittor, Torch
 from jittor_pranet.benchmarks.network_tasks import GMAC
-from jittor_pranet.benchmarks.op_tasks import CASES, Operation
+from jittor_pranet.benchmarks.op_tasks import CASES, PARAMETERS, Operation, parameter_shapes
 from jittor_pranet.benchmarks.report import Report
 from jittor_pranet.benchmarks.timing import paired_ratio, quartiles, summary
 from lib.catalog import NETWORKS
@@ -53,7 +53,7 @@ def test_multiplications_of_the_networks(name):
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from tests.reference_torch import build_torch_model
+    from jittor_pranet.reference_torch import build_torch_model
 
     twin = build_torch_model(name).eval().to("meta")
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -109,6 +109,16 @@ def test_least_traffic_of_an_operation():
     assert task.traffic([result]) == result.nbytes + gradient.nbytes
     both = Operation("resize map x1/4", True).traffic([result, gradient])
     assert_close(both, 2 * result.nbytes + 3 * gradient.nbytes, "float64")
+
+
+def test_adam_is_timed_on_the_same_parameters_in_both():
+    pytest.importorskip("torch")
+    from jittor_pranet.reference_torch import build_torch_model
+    from lib import build_model
+
+    shapes = parameter_shapes(build_model("PraNet-V2"))
+    assert shapes == parameter_shapes(build_torch_model("PraNet-V2"))
+    assert sum(map(np.prod, shapes)) == PARAMETERS
 
 
 # ---------------------------------------------------------------- contenders that fail

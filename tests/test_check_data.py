@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from jittor_pranet.__main__ import main
-from tests import drawn
+from utils import drawn
 from utils.dataset import TrainSet
 from utils.errors import UserError
 from utils.survey import REMARKABLE, STOPPING, source_of

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from lib.ops import kernel
-from tests import drawn, kernel_calls
+from tests import kernel_calls
 from tests.compare import assert_close
 from tests.cuda_on_cpu import library
 from tests.cuda_on_cpu.rewrite import rewrite
+from utils import drawn
 from utils.backend import jt
 
 # One element; less than a warp; rows of one column, columns of one row; many partial sums; more channels than

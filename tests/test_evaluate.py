@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jittor_pranet.__main__ import main
-from tests import metrics_oracle
+from jittor_pranet.benchmarks import metrics_oracle
 from tests.compare import TOLERANCES, assert_close
 from tests.evaluations import IMAGES, SETS, draw_folders, evaluate, rows, summary, write
 from utils.evaluation import IMAGES_PER_WORKER, find_datasets

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jittor_pranet.__main__ import main
-from tests import label_oracle
+from jittor_pranet.benchmarks import label_oracle
 from tests.compare import assert_close
 from tests.evaluations import rows, summary
 from tests.html_page import Page

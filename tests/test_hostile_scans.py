@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.drawn import damage
+from tests.damage import damage
 from tests.saved_scans import (
     FOUR,
     LABELS,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import drawn
+from tests.damage import damage
 from utils.errors import UserError
 from utils.image_io import (
     check_headers,
@@ -237,7 +237,7 @@ def test_damaged_images_are_read_or_named(tmp_path, kind, options):
     Image.fromarray(noise).save(whole, kind, **options)
     outcomes = set()
     for seed in range(150):
-        path.write_bytes(drawn.damage(whole.getvalue(), np.random.default_rng(seed)))
+        path.write_bytes(damage(whole.getvalue(), np.random.default_rng(seed)))
         for read in (image_size, read_rgb, read_levels):
             try:
                 outcomes.add((read.__name__, len(np.shape(read(path))) > 0))

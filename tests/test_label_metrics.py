@@ -15,7 +15,7 @@ import pytest
 from hypothesis.extra import numpy as arrays
 
 from jittor_pranet.__main__ import main
-from tests import label_oracle
+from jittor_pranet.benchmarks import label_oracle
 from tests.compare import TOLERANCES, assert_close
 from utils.errors import UserError
 from utils.label_metrics import ABSENT_RULES, FIGURES, STATES, LabelMeasures, count_labels, measure_scan

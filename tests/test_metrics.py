@@ -12,7 +12,7 @@ import pytest
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from tests import metrics_oracle
+from jittor_pranet.benchmarks import metrics_oracle
 from tests.compare import assert_close
 from utils.metrics import (
     CURVES,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests import drawn
 from tests.compare import parity_bound
 from tests.networks import (
     PUBLISHED_STATE,
@@ -16,6 +15,7 @@ from tests.networks import (
     published_classes,
     relative_error,
 )
+from utils import drawn
 from utils.errors import UserError
 
 FORWARD = [(file, index, case) for file in ("forward", "multiclass")

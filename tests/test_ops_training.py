@@ -7,9 +7,9 @@ import pytest
 
 from lib import losses, ops
 from lib.optimizer import Adam
-from tests import drawn
 from tests.compare import assert_close
 from tests.op_parity import check, noise
+from utils import drawn
 from utils.backend import jt
 from utils.errors import UserError
 
@@ -134,7 +134,7 @@ def labels_of(shape: tuple[int, ...], classes: int) -> np.ndarray:
 @pytest.mark.parametrize("dual", [True, False])
 def test_class_losses(maps, shape, dual, formulas):
     """Over patches and strips that pixels do not fill, and far from 0."""
-    from tests.reference_torch import mutation_losses
+    from jittor_pranet.reference_torch import mutation_losses
 
     classes = shape[1]
     labels = labels_of((shape[0], *shape[2:]), classes)

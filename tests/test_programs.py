@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import drawn
 from tests.networks import arrays, figures
+from utils import drawn
 from utils.checkpoint import read_info, read_weights
 from utils.image_io import image_size, read_grey
 

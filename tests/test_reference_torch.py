@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests import drawn
 from tests.compare import assert_close
 from tests.networks import (
     PUBLISHED_STATE,
@@ -16,6 +15,7 @@ from tests.networks import (
     published_classes,
     soft_masks,
 )
+from utils import drawn
 
 torch = pytest.importorskip("torch")
 
@@ -25,7 +25,7 @@ FORWARD = [(file, index, case) for file in ("forward", "multiclass")
 
 def twin_of(name: str):
     """The published network with fresh weights."""
-    from tests.reference_torch import build_torch_model
+    from jittor_pranet.reference_torch import build_torch_model
 
     return build_torch_model(name, published_classes(name))
 
@@ -71,7 +71,7 @@ def test_training_pass(case):
 
 @pytest.mark.parametrize("index", range(2), ids=["binary", "soft"])
 def test_losses(index):
-    from tests.reference_torch import v1_loss, v2_loss
+    from jittor_pranet.reference_torch import v1_loss, v2_loss
 
     case, expected = figures("loss")[index], arrays("loss")
     shape = (case["batch"], case["channels"], case["size"], case["size"])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import drawn
 from tests.compare import assert_close
 from tests.networks import drawn_network
+from utils import drawn
 from utils.backend import jt
 from utils.checkpoint import save_weights
 from utils.dataset import normalise

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests import drawn
 from tests.compare import CROSSING_DISTANCE, CROSSING_SHARE, assert_close, parity_bound
 from tests.networks import arrays, drawn_network, figures, relative_error, soft_masks
 from tests.training_pass import branch_errors, our_pass, projection_errors, projection_floors, twin_pass
+from utils import drawn
 from utils.backend import jt
 
 pytestmark = pytest.mark.gpu

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from tests import drawn
 from tests.clips import RATE, draw_frames, write_clip
+from tests.damage import damage
 from tests.test_predict import files_of, green_network, largest_file, rows, run
 from utils.errors import BadFile
 from utils.overlay import MAP_COLOUR, overlay
@@ -143,7 +143,7 @@ def test_damaged_videos_are_predicted_or_named(tmp_path, capsys, name, codec, so
     write_clip(tmp_path / name, draw_frames(4, 64, 64), codec, sound)
     whole, codes = (tmp_path / name).read_bytes(), []
     for seed in range(40):
-        (tmp_path / name).write_bytes(drawn.damage(whole, np.random.default_rng(seed)))
+        (tmp_path / name).write_bytes(damage(whole, np.random.default_rng(seed)))
         codes.append(run(tmp_path, tmp_path / name, "--overwrite"))
         assert len(rows(tmp_path / "out")) == 1 - codes[-1]
     assert set(codes) == {0, 1}

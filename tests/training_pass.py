@@ -13,8 +13,8 @@ from unittest import mock
 
 import numpy as np
 
-from tests import drawn
 from tests.networks import drawn_network, drawn_twin
+from utils import drawn
 from utils.backend import jt
 
 ZERO_NORM = 1e-10  # of a gradient that is zero in exact arithmetic, as a bias before a normalisation has

@@ -15,7 +15,7 @@ from utils.errors import UserError
 
 def run(args: argparse.Namespace) -> int:
     """The measures of maps and masks in files, against a plain loop over thresholds on some of them."""
-    from tests.metrics_oracle import measure
+    from jittor_pranet.benchmarks.metrics_oracle import measure
     from utils.evaluation import CHUNK, measure_files, read_pair
     from utils.scoring import measure_all
 

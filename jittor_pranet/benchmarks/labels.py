@@ -84,7 +84,7 @@ def _opponent():
     try:
         from medpy.metric import binary
     except ImportError:
-        from tests.label_oracle import measure
+        from jittor_pranet.benchmarks.label_oracle import measure
 
         return "plain formulas", measure
 

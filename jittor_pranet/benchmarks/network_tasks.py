@@ -11,7 +11,7 @@ import numpy as np
 
 from jittor_pranet.benchmarks.frameworks import Jittor, Torch
 from lib.catalog import check_size, find_network
-from tests import drawn
+from utils import drawn
 
 LR, CLIP = 1e-4, 0.5
 COUNTED_SIZE = 352  # of the images that GMAC is for
@@ -55,8 +55,8 @@ class _NetworkTask:
 
     def twin(self, torch: Torch):
         """The same in PyTorch, on its device."""
-        from tests.reference_torch import build_torch_model
-        from tests.reference_torch.pvt_v2 import DropPath
+        from jittor_pranet.reference_torch import build_torch_model
+        from jittor_pranet.reference_torch.pvt_v2 import DropPath
 
         model = build_torch_model(self.network)
         if self.drawn_weights:

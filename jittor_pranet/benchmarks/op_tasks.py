@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from jittor_pranet.benchmarks.frameworks import Jittor, Torch
 from jittor_pranet.benchmarks.network_tasks import CLIP, LR
-from tests import drawn
+from utils import drawn
 
 BATCH, SIZE = 4, 352
 COMPARED = 50  # every so many of an optimizer's tensors are
-STATE_DICTS = Path(__file__).resolve().parents[2] / "tests" / "golden" / "state_dict.json"
+PARAMETERS = 32_548_842  # numbers in PraNet-V2, which an optimizer moves
 
 
 @dataclass(frozen=True)
@@ -85,13 +83,13 @@ def _reverse_attention(channels: int, side: int, guide_side: int) -> Case:
 
 
 def _v1_loss(F, logits, mask):
-    from tests.reference_torch import v1_loss
+    from jittor_pranet.reference_torch import v1_loss
 
     return v1_loss(logits, mask)
 
 
 def _v2_loss(F, fg, bg, mask):
-    from tests.reference_torch import v2_loss
+    from jittor_pranet.reference_torch import v2_loss
 
     return v2_loss(fg, bg, mask)
 
@@ -108,7 +106,7 @@ def _class_loss(classes: int, side: int, maps: int = 4) -> Case:
         return sum(mutation_supervision(list(inputs[:maps]), list(inputs[maps:-1]), inputs[-1].int32()))
 
     def theirs(F, *inputs):
-        from tests.reference_torch import mutation_losses
+        from jittor_pranet.reference_torch import mutation_losses
 
         return sum(mutation_losses(inputs[:maps], inputs[maps:-1], inputs[-1]))
 
@@ -277,13 +275,13 @@ class AdamStep:
 
     def traffic(self, _) -> int:
         """Bytes at least: values and both moments are read and written, gradients read."""
-        return 7 * 4 * sum(int(np.prod(shape)) for shape in _parameter_shapes())
+        return 7 * 4 * PARAMETERS
 
     def in_jittor(self, jittor: Jittor) -> Callable[[], list]:
-        from lib import ops
+        from lib import build_model, ops
 
         jt = jittor.jt
-        gradients = [jt.array(each) for each in noises(*_parameter_shapes())]
+        gradients = [jt.array(each) for each in noises(*parameter_shapes(build_model("PraNet-V2")))]
         values, means, squares = ([jt.zeros_like(each) for each in gradients] for _ in range(3))
         steps = itertools.count(1)
 
@@ -296,7 +294,10 @@ class AdamStep:
         return work
 
     def in_torch(self, torch: Torch) -> Callable[[], list]:
-        gradients = [torch.tensor(each) for each in noises(*_parameter_shapes())]
+        from jittor_pranet.reference_torch import build_torch_model
+
+        shapes = parameter_shapes(build_torch_model("PraNet-V2"))
+        gradients = [torch.tensor(each) for each in noises(*shapes)]
         values = [torch.torch.zeros_like(each, requires_grad=True) for each in gradients]
         for value, gradient in zip(values, gradients):
             value.grad = gradient
@@ -309,9 +310,10 @@ class AdamStep:
         return work
 
 
-def _parameter_shapes() -> list[tuple[int, ...]]:
-    published = json.loads(STATE_DICTS.read_text())["PraNet-V2"]
-    return [tuple(shape) for name, shape in published if name.endswith(("weight", "bias"))]
+def parameter_shapes(model) -> list[tuple[int, ...]]:
+    """In alphabetical order of the names, of which both frameworks' networks have the same."""
+    return [tuple(value.shape) for name, value in sorted(model.state_dict().items(), key=lambda item: item[0])
+            if name.endswith(("weight", "bias"))]
 
 
 def op_tasks() -> list[Operation | AdamStep]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jittor_pranet.benchmarks.contest import Contender, Failed
 from jittor_pranet.benchmarks.frameworks import Jittor, Torch
-from tests import drawn
+from utils import drawn
 
 TIMES = 5
 

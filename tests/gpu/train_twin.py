@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from jittor_pranet.reference_torch import build_torch_model
 from jittor_pranet.train import learning_rate
 from jittor_pranet.training.logs import Log
 from jittor_pranet.training.options import Config, add_arguments, new_config
 from jittor_pranet.training.polyps import SCALES, scaled_sizes
-from tests.reference_torch import build_torch_model
 from utils.checkpoint import read_weights, save_arrays
 from utils.dataset import TrainSet, batches_per_epoch, epoch_batches
 from utils.interruption import Interruption

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.reference_torch.decoders import BasicConv2d, dsra, grey_to_colour, resize
-from tests.reference_torch.losses import mutation_losses, v1_loss, v2_loss
-from tests.reference_torch.pvt_v2 import PVTv2B2
+from jittor_pranet.reference_torch.decoders import BasicConv2d, dsra, grey_to_colour, resize
+from jittor_pranet.reference_torch.losses import mutation_losses, v1_loss, v2_loss
+from jittor_pranet.reference_torch.pvt_v2 import PVTv2B2
 
 LEVELS = (4, 3, 2, 1)
 

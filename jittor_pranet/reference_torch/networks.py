@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import nn
 
-from tests.reference_torch.decoders import (
+from jittor_pranet.reference_torch.decoders import (
     Aggregation,
     BasicConv2d,
     ReceptiveField,
@@ -13,10 +13,10 @@ from tests.reference_torch.decoders import (
     grey_to_colour,
     resize,
 )
-from tests.reference_torch.emcad import EMCAD
-from tests.reference_torch.losses import mutation_losses, v1_loss, v2_loss
-from tests.reference_torch.pvt_v2 import PVTv2B2
-from tests.reference_torch.res2net import Res2Net50
+from jittor_pranet.reference_torch.emcad import EMCAD
+from jittor_pranet.reference_torch.losses import mutation_losses, v1_loss, v2_loss
+from jittor_pranet.reference_torch.pvt_v2 import PVTv2B2
+from jittor_pranet.reference_torch.res2net import Res2Net50
 
 
 class PraNet(nn.Module):
