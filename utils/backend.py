@@ -27,7 +27,7 @@ from types import ModuleType
 
 import numpy as np
 
-from utils import compilation, cuda, cuda_home, precisions, processes
+from utils import compilation, cuda, cuda_home, precisions, processes, threads
 from utils.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -300,9 +300,7 @@ def _settings(device: str, cache: Path, precision: str) -> dict[str, str]:
         # Compiling kernels in threads can crash on a cold cache.
         "use_parallel_op_compiler": os.environ.get(THREADS_VARIABLE, "0"),
         "log_silent": "1",
-        # Threads that spin while they wait cost nothing on an idle machine, and a multiple of the time on a
-        # shared one.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        **threads.waiting(),
         **(_cuda_settings(cache, precision) if device == "cuda" else {}),
     }
 

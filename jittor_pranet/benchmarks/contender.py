@@ -17,6 +17,7 @@ import numpy as np
 
 from jittor_pranet.benchmarks.frameworks import Jittor, Torch
 from jittor_pranet.benchmarks.report import nvidia
+from utils import threads
 
 UNIT_S = 0.05  # what is quicker is repeated within a timing until it lasts as long; a task may have its own
 MOST_WARM_UP = 20  # calls
@@ -35,7 +36,7 @@ class WarmUp:
 
 def serve(connection, name: str, device: str, precision: str) -> None:
     """Answers (request, argument ...) by (True, result) or (False, why not), until the other end closes."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as utils.backend has it, and the same for all
+    os.environ.update(threads.waiting())  # as utils.backend has it, and the same for all
     os.setpgrp()  # Ctrl-C is for the parent, which ends us; Jittor would take it, whatever is said here
     contender = None
     with contextlib.suppress(EOFError, OSError):

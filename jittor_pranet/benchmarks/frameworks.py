@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils import threads
 from utils.precisions import TF32_VARIABLE
 
 
@@ -109,4 +110,4 @@ class Torch:
 
 
 def _threads(number) -> dict[str, str]:
-    return {"threads": f"{number} that wait {os.environ['OMP_WAIT_POLICY']}"}
+    return {"threads": " ".join([str(number), *map("=".join, threads.waiting().items())])}
