@@ -58,6 +58,24 @@ def print_runs(runs: list[Run]) -> None:
               f"| {rate:.3g} |")
 
 
+def print_steps(runs: list[Run]) -> None:
+    """How far the losses of ours are from PyTorch's, step by step: of the same batches, and of others."""
+    print("\n| network | run | losses differ from PyTorch's of the same seed by | of another seed by |",
+          "| --- | --- | --- | --- |", sep="\n")
+    for run in (each for each in runs if each.side != "PyTorch"):
+        twins = [each for each in runs if each.side == "PyTorch" and each.network == run.network]
+        for same in (each for each in twins if each.seed == run.seed):
+            others = [f"{100 * apart(run, each):.1f} %" for each in twins if each is not same]
+            print(f"| {run.network} | {run.side} {run.seed} | {100 * apart(run, same):.1f} % "
+                  f"| {', '.join(others)} |")
+
+
+def apart(run: Run, twin: Run) -> float:
+    """The mean difference of the losses of a step, as a part of the twin's."""
+    losses = zip((row["loss"] for row in run.rows), (row["loss"] for row in twin.rows))
+    return statistics.mean(abs(ours / theirs - 1) for ours, theirs in losses)
+
+
 def print_dice(runs: list[Run]) -> None:
     """The mDice of all seeds; a difference of means says something only beyond the seeds' spread."""
     grouped = defaultdict(lambda: defaultdict(list))
@@ -85,6 +103,7 @@ def draw(folder: Path, runs: list[Run]) -> None:
 def main(folder: Path) -> None:
     runs = read_runs(folder)
     print_runs(runs)
+    print_steps(runs)
     print_dice(runs)
     draw(folder, runs)
 
