@@ -34,7 +34,8 @@ struct Numbers {
 
 
 def run_operations(run: Callable, shape: tuple[int, int, int, int] = (2, 4, 6, 6)) -> None:
-    """Has every operation, forward and backward, call ``run`` for kernel.run on maps of this shape."""
+    """Has every operation, forward and backward, call ``run`` for kernel.run and kernel.update on maps of
+    this shape."""
     batch, channels, height, width = shape
 
     def noise(tag: str, *sides: int):
@@ -47,7 +48,14 @@ def run_operations(run: Callable, shape: tuple[int, int, int, int] = (2, 4, 6, 6
         probe = noise("probe", *result.shape).cast(result.dtype)
         jt.grad((result * probe).sum(), list(inputs))
 
-    with mock.patch.object(kernel, "run", run):
+    def update(file: str, text: str, inputs: list, variables: list, data: dict[str, float]):
+        """By a call that first copies the variables into its outputs."""
+        copies = "".join(f"std::memcpy(out{i}_p, in{len(inputs) + i}_p, in{len(inputs) + i}->num * 4);\n"
+                         for i in range(len(variables)))
+        outputs = [(each.shape, "float32") for each in variables]
+        run(file, copies + text, [*inputs, *variables], outputs, data)
+
+    with mock.patch.object(kernel, "run", run), mock.patch.object(kernel, "update", update):
         x, y = noise("x", *shape), noise("y", *shape)
         small, one = noise("small", batch, channels, 3, 3), noise("one", batch, 1, 3, 3)
         weight, bias = noise("weight", channels), noise("bias", channels)

@@ -54,6 +54,19 @@ def test_adam_steps_tensors_of_any_shapes_as_each_alone():
         np.testing.assert_array_equal(found, expected)
 
 
+def test_what_reads_values_before_a_step_finds_those_of_before(formulas):
+    """Though it is computed afterwards, as a part of what was asked for after the step."""
+    start = noise("start", 40)
+    values = jt.array(start).sync()
+    optimizer = Adam([values], clip=0.5)
+    doubled = values * 2.0
+    optimizer.step((values * values).sum(), lr=1e-2)
+    late = -doubled
+    del doubled
+    assert np.abs(values.numpy() - start).max() > 5e-3
+    np.testing.assert_array_equal(late.numpy(), -2.0 * start)
+
+
 def test_a_scaled_loss_takes_the_same_steps(formulas):
     """To the bit: a power of two only moves the exponents."""
     start, slopes = noise("start", 6), noise("slopes", 6)

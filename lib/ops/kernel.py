@@ -40,7 +40,18 @@ def run(file: str, call: str, inputs: list, outputs: list[tuple],
     They find inputs at in0_p, in1_p ..., outputs at out0_p ... and numbers at data["name"].
     """
     shapes, types = zip(*outputs)
-    arguments = ([list(shape) for shape in shapes], list(types), inputs)
+    return _run(file, call, data, [list(shape) for shape in shapes], list(types), inputs)
+
+
+def update(file: str, call: str, inputs: list, variables: list, data: dict[str, float]) -> None:
+    """Changes ``variables`` where they are: ``call`` finds them at out0_p, out1_p ...
+
+    Jittor does not know that, and must have computed all that reads them.
+    """
+    _run(file, call, data, [*inputs, *variables], variables)
+
+
+def _run(file: str, call: str, data: dict[str, float] | None, *arguments) -> list:
     data = {name: float(value) for name, value in (data or {}).items()}
     code = f"using namespace pranet;\n{call}\n"
     if jt.flags.use_cuda:

@@ -123,8 +123,9 @@ struct CappedSumGradients {  // one element
 constexpr int TENSORS = 16;  // that one launch steps
 
 struct Tensor {
-    const float *value, *gradient, *mean, *square;
-    float *new_value, *new_mean, *new_square;
+    float* value;
+    const float* gradient;
+    float *mean, *square;
     long size;
 };
 
@@ -150,9 +151,9 @@ struct Adam {  // one item for each `share` elements of a tensor; tensors follow
             const float least = raw < -clip ? -clip : raw, g = least > clip ? clip : least;
             const float mean = t.mean[i] * old_mean + g * new_mean;
             const float square = t.square[i] * old_square + g * g * new_square;
-            t.new_mean[i] = mean;
-            t.new_square[i] = square;
-            t.new_value[i] = t.value[i] * decay - rate * mean / (std::sqrt(square) / correction + eps);
+            t.mean[i] = mean;
+            t.square[i] = square;
+            t.value[i] = t.value[i] * decay - rate * mean / (std::sqrt(square) / correction + eps);
         }
     }
 };
