@@ -57,28 +57,25 @@ class Average:
     """
 
     def __init__(self, model, decay: float):
-        self.model, self.decay, self.steps = model, decay, 0
-        self.values = {name: jt.array(value.numpy()).stop_grad()
-                       for name, value in model.state_dict().items()}
+        self.decay, self.steps = decay, 0
+        self.own = model.state_dict()
+        self.values = {name: jt.array(value.numpy()).stop_grad() for name, value in self.own.items()}
 
     def step(self) -> None:
         """Takes in the network's values after an optimizer step."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in self.model.state_dict().items():
-            average = self.values[name]
-            average.update(average * decay + value.detach() * (1.0 - decay))
+        ops.average_step(list(self.values.values()), list(self.own.values()), decay)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """While the block runs, the network has the average's values; then its own again, bit for bit."""
-        values = self.model.state_dict()
-        own = {name: value.numpy() for name, value in values.items()}
+        own = {name: value.numpy() for name, value in self.own.items()}
         try:
-            for name, value in values.items():
+            for name, value in self.own.items():
                 value.update(self.values[name].numpy())
             yield
         finally:
-            for name, value in values.items():
+            for name, value in self.own.items():
                 value.update(own[name])
             jt.sync_all()

@@ -95,6 +95,7 @@ def run_operations(run: Callable, shape: tuple[int, int, int, int] = (2, 4, 6, 6
         values, gradients, means = ([noise(f"{tag}{size}", size) for size in sizes] for tag in "vgm")
         squares = [share(f"square{size}", size) for size in sizes]
         ops.adam_step(values, gradients, means, squares, clip=0.5, rate=1e-4, correction=1.0)
+        ops.average_step(values, means, decay=0.9)
 
 
 @dataclass(frozen=True, order=True)

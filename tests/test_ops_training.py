@@ -54,6 +54,15 @@ def test_adam_steps_tensors_of_any_shapes_as_each_alone():
         np.testing.assert_array_equal(found, expected)
 
 
+def test_an_average_of_tensors_of_any_shapes(formulas):
+    shapes = [(5,), (2, 3), (2, 1, 2, 3), (40000,), (1,)] * 5
+    starts, others = ([noise(f"{tag}{number}", *shape) for number, shape in enumerate(shapes)] for tag in "ab")
+    averages = [jt.array(start) for start in starts]
+    ops.average_step(averages, [jt.array(other) for other in others], decay=0.3)
+    for found, start, other in zip(averages, starts, others):
+        assert_close(found.numpy(), 0.3 * start + 0.7 * other, "float32")
+
+
 def test_what_reads_values_before_a_step_finds_those_of_before(formulas):
     """Though it is computed afterwards, as a part of what was asked for after the step."""
     start = noise("start", 40)

@@ -1,4 +1,4 @@
-// The exact (erf) GELU, sums over rows and of ReLU6s, joining and splitting of maps, and the optimizer's step.
+// The exact (erf) GELU, sums over rows and of ReLU6s, and joining and splitting of maps.
 #pragma once
 #include "parallel.cuh"
 
@@ -115,46 +115,6 @@ struct CappedSumGradients {  // one element
 
     PRANET_DEVICE void operator()(long i) const {
         for (int k = 0; k < COUNT; ++k) grads[k][i] = parts[k][i] >= ceiling ? 0.0f : grad[i];
-    }
-};
-
-// ----------------------------------------------------------------------------------------------------- Adam
-
-constexpr int TENSORS = 16;  // that one launch steps
-
-struct Tensor {
-    float* value;
-    const float* gradient;
-    float *mean, *square;
-    long size;
-};
-
-struct Adam {  // one item for each `share` elements of a tensor; tensors follow each other
-    static constexpr int lanes = THREADS;
-    static constexpr long share = 16384;
-    Tensor tensors[TENSORS];
-    float scale, clip, rate, correction, decay, eps;
-    float old_mean, new_mean, old_square, new_square;  // beta1, 1 - beta1, beta2, 1 - beta2
-
-    static long parts(long size) { return (size + share - 1) / share; }
-
-    template <class Lanes>
-    PRANET_DEVICE void operator()(long item, Lanes lane) const {
-        int index = 0;
-        for (long size; size = tensors[index].size, item * share >= size; ++index)
-            item -= (size + share - 1) / share;
-        const Tensor t = tensors[index];
-        const long start = item * share, end = start + share < t.size ? start + share : t.size;
-        PRANET_LOOP()
-        for (long i = start + lane.first(); i < end; i += lane.step()) {
-            const float raw = t.gradient[i] * scale;
-            const float least = raw < -clip ? -clip : raw, g = least > clip ? clip : least;
-            const float mean = t.mean[i] * old_mean + g * new_mean;
-            const float square = t.square[i] * old_square + g * g * new_square;
-            t.mean[i] = mean;
-            t.square[i] = square;
-            t.value[i] = t.value[i] * decay - rate * mean / (std::sqrt(square) / correction + eps);
-        }
     }
 };
 
