@@ -56,7 +56,7 @@ def test_adam_steps_tensors_of_any_shapes_as_each_alone():
 
 def test_an_average_of_tensors_of_any_shapes(formulas):
     shapes = [(5,), (2, 3), (2, 1, 2, 3), (40000,), (1,)] * 5
-    starts, others = ([noise(f"{tag}{number}", *shape) for number, shape in enumerate(shapes)] for tag in "ab")
+    starts, others = ([noise(f"{tag}{i}", *shape) for i, shape in enumerate(shapes)] for tag in "ab")
     averages = [jt.array(start) for start in starts]
     ops.average_step(averages, [jt.array(other) for other in others], decay=0.3)
     for found, start, other in zip(averages, starts, others):
