@@ -14,10 +14,11 @@ from collections import Counter
 from jittor_pranet.options import add_device_arguments, prepare_device
 from utils import backend, drawn
 
-# What is told apart by a piece of its source; other operations of ours by the first struct they fill.
+# What is told apart by a piece of its source; other operations of ours by the body they name.
 PIECES = {"Weights(weights)": "convolution, gradients", "Forward(forward)": "convolution",
           "turned(inputs, outputs), in1_p, y": "linear", "multiply(y, in0_p, w": "linear, gradient of x",
           "multiply(turned(outputs, rows)": "linear, gradient of the weight", "scores": "attention"}
+BODY = r"using namespace pranet;.*?<([A-Z]\w+)>"
 OURS = r"using namespace pranet;.*?\b([A-Z]\w+|[a-z]+_[a-z_]+)(?:<.*?>)*(?: body)?[{(]"
 LEAST = 0.01  # of the whole, to have a row of its own
 
@@ -26,7 +27,7 @@ def label(source: str) -> str:
     if not source.startswith("code"):
         kinds = sorted(set(re.findall(r"«opkey\d+:(\w+)", source))) or [source.partition("«")[0]]
         return "Jittor's own: " + ", ".join(kinds)
-    own = re.search(OURS, source, re.S)
+    own = re.search(BODY, source, re.S) or re.search(OURS, source, re.S)
     return own[1] if own else next((name for piece, name in PIECES.items() if piece in source), "other")
 
 
