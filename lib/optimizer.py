@@ -42,7 +42,8 @@ class Adam:
     def step(self, loss, lr: float) -> None:
         """Takes the gradient of ``loss`` and moves every parameter once with rate ``lr``."""
         scaled = loss if self.loss_scale == 1.0 else loss * self.loss_scale
-        gradients = [processes.total_sum(gradient) for gradient in jt.grad(scaled, self.parameters)]
+        gradients = jt.grad(scaled, self.parameters, retain_graph=False)  # nobody differentiates them again
+        gradients = [processes.total_sum(gradient) for gradient in gradients]
         self.steps += 1
         ops.adam_step(self.parameters, gradients, self.means, self.squares, self.clip,
                       rate=lr / (1.0 - ops.BETAS[0] ** self.steps),

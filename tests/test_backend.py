@@ -57,6 +57,13 @@ def test_auto_stands_for_what_the_variable_names(found, monkeypatch):
         backend.choose_device("auto")
 
 
+def test_another_allocator_is_not_taken_from_the_environment():
+    """With none of its own Jittor gives reshaped variables any memory, and says nothing."""
+    code = ("from utils.backend import jt; doubled = jt.array([1.0, 2.0]) * 2; "
+            "print(doubled.reshape(2, 1).numpy().tolist())")
+    assert run_python(code, use_sfrl_allocator="0").stdout == "[[2.0], [4.0]]\n"
+
+
 def test_cache_avoids_homes_that_cannot_serve(tmp_path, monkeypatch):
     monkeypatch.delenv(backend.CACHE_VARIABLE, raising=False)
     monkeypatch.setattr(backend.tempfile, "gettempdir", lambda: str(tmp_path))

@@ -300,6 +300,7 @@ def _settings(device: str, cache: Path, precision: str) -> dict[str, str]:
         # Compiling kernels in threads can crash on a cold cache.
         "use_parallel_op_compiler": os.environ.get(THREADS_VARIABLE, "0"),
         "log_silent": "1",
+        "use_sfrl_allocator": "1",  # without it a reshaped variable has lost its memory
         **threads.waiting(),
         **(_cuda_settings(cache, precision) if device == "cuda" else {}),
     }

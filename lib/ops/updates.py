@@ -58,7 +58,7 @@ def _update(change: str, inputs: list[list], variables: list[list], data: dict[s
 
 def _call(change: str, read: int, changed: int, count: int, data: dict[str, float]) -> str:
     def tensor(i: int) -> str:
-        places = [f"in{index * count + i}_p" for index in range(read)]
+        places = [f"in{index * count + i}_p" for index in range(read + changed)]
         places += [f"out{index * count + i}_p" for index in range(changed)]
         return f"{{{', '.join(places)}, in{i}->num}}"
 

@@ -1,4 +1,5 @@
-// What changes many tensors where they lie: a step of Adam or AdamW, and of a moving average.
+// What changes many tensors: a step of Adam or AdamW, and of a moving average. The new values may lie where the
+// old ones do.
 #pragma once
 #include "parallel.cuh"
 
@@ -35,8 +36,8 @@ void update(const Update<Change>& body, int count) {
 
 struct Adam {
     struct Tensor {
-        const float* gradient;
-        float *value, *mean, *square;
+        const float *gradient, *value, *mean, *square;
+        float *new_value, *new_mean, *new_square;
         long size;
     };
     float scale, clip, rate, correction, decay, eps;
@@ -47,22 +48,22 @@ struct Adam {
         const float least = raw < -clip ? -clip : raw, g = least > clip ? clip : least;
         const float mean = t.mean[i] * old_mean + g * new_mean;
         const float square = t.square[i] * old_square + g * g * new_square;
-        t.mean[i] = mean;
-        t.square[i] = square;
-        t.value[i] = t.value[i] * decay - rate * mean / (std::sqrt(square) / correction + eps);
+        t.new_mean[i] = mean;
+        t.new_square[i] = square;
+        t.new_value[i] = t.value[i] * decay - rate * mean / (std::sqrt(square) / correction + eps);
     }
 };
 
 struct Average {
     struct Tensor {
-        const float* value;
-        float* average;
+        const float *value, *average;
+        float* new_average;
         long size;
     };
     float old, recent;  // their parts
 
     PRANET_DEVICE void operator()(const Tensor& t, long i) const {
-        t.average[i] = t.average[i] * old + t.value[i] * recent;
+        t.new_average[i] = t.average[i] * old + t.value[i] * recent;
     }
 };
 
