@@ -40,10 +40,15 @@ class Adam:
         self.squares = [jt.zeros_like(value).stop_grad() for value in parameters]
 
     def step(self, loss, lr: float) -> None:
-        """Takes the gradient of ``loss`` and moves every parameter once with rate ``lr``."""
+        """Takes the gradient of ``loss`` and moves every parameter once with rate ``lr``.
+
+        Raises ValueError if a step was taken of this loss before: its graph is gone.
+        """
+        if loss.is_stop_grad():
+            raise ValueError("the loss has no gradient; each step needs one computed anew")
         scaled = loss if self.loss_scale == 1.0 else loss * self.loss_scale
-        gradients = jt.grad(scaled, self.parameters, retain_graph=False)  # nobody differentiates them again
-        gradients = [processes.total_sum(gradient) for gradient in gradients]
+        gradients = [processes.total_sum(each) for each in ops.last_gradients(scaled, self.parameters)]
+        loss.stop_grad()
         self.steps += 1
         ops.adam_step(self.parameters, gradients, self.means, self.squares, self.clip,
                       rate=lr / (1.0 - ops.BETAS[0] ** self.steps),

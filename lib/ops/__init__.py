@@ -7,6 +7,7 @@ from lib.ops.attention import attention, scaled_softmax
 from lib.ops.choice import plain_formulas, use_plain_formulas
 from lib.ops.class_sums import class_sums
 from lib.ops.conv import Geometry, conv2d
+from lib.ops.function import last_gradients
 from lib.ops.linear import linear
 from lib.ops.norm import batch_norm, layer_norm
 from lib.ops.pointwise import add_relu, capped_sum, concat, gelu, split
@@ -19,6 +20,6 @@ from lib.ops.updates import BETAS, adam_step, average_step
 
 __all__ = ["BETAS", "Geometry", "adam_step", "add_relu", "attention", "average_pool", "average_step",
            "batch_norm", "boundary_weight", "capped_sum", "channels_first", "channels_last", "class_sums",
-           "concat", "conv2d", "dsra_gain", "gate", "gelu", "layer_norm", "linear", "max_pool",
-           "plain_formulas", "resize_bilinear", "reverse_attention", "scale_bilinear", "scaled_softmax",
-           "split", "structure_loss", "swap_last", "upsample_nearest", "use_plain_formulas"]
+           "concat", "conv2d", "dsra_gain", "gate", "gelu", "last_gradients", "layer_norm", "linear",
+           "max_pool", "plain_formulas", "resize_bilinear", "reverse_attention", "scale_bilinear",
+           "scaled_softmax", "split", "structure_loss", "swap_last", "upsample_nearest", "use_plain_formulas"]

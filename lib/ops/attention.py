@@ -7,6 +7,7 @@ takes a block for each short row and is compiled for every length of one.
 from __future__ import annotations
 
 from lib.ops import choice, kernel
+from lib.ops.function import Function
 from lib.ops.onednn import onednn_code
 from utils.backend import jt
 
@@ -91,7 +92,7 @@ def scaled_softmax(x, scale: float):
     return _Softmax(scale)(x) if choice.fused() else jt.nn.softmax(x * scale, dim=-1)
 
 
-class _Softmax(jt.Function):
+class _Softmax(Function):
     def __init__(self, scale: float):
         self.scale = scale
 
@@ -110,7 +111,7 @@ class _Softmax(jt.Function):
                           {"columns": shape[-1], "scale": self.scale})[0]
 
 
-class _Attention(jt.Function):
+class _Attention(Function):
     def __init__(self, heads: int):
         self.heads = heads
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lib.ops import choice, kernel
+from lib.ops.function import Function
 from utils.backend import jt
 
 PATCH, SINGLE_SUMS = 1024, 2  # as in class_sums.cuh
@@ -53,7 +54,7 @@ def _sum(x, axes: list[int]):
     return x.float64().sum(axes).reshape(-1)
 
 
-class _ClassSums(jt.Function):
+class _ClassSums(Function):
     def __init__(self, maps: int, has_bg: bool):
         self.maps, self.has_bg = maps, has_bg
 

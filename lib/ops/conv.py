@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lib.ops import choice, depthwise, kernel
+from lib.ops.function import Function
 from lib.ops.onednn import onednn_code
 from lib.ops.transpose import channels_first
 from lib.ops.transpose import channels_last as to_channels_last
@@ -69,10 +70,10 @@ _BACKWARD = r"""
     Weights::primitive_desc weights(
         Weights::desc(direct, x, w, y, stride, dilation, padding, padding), cpu(), forward);
     Argument grad_y = {DNNL_ARG_DIFF_DST, in1->mem_ptr, y_plain, weights.diff_dst_desc()};
-    memory ordered;
+    std::vector<Temporary> ordered;
     if (WITH_IMAGE && grad_y.wanted != grad_y.plain) {
-        ordered = arranged(grad_y);
-        grad_y.data = ordered.get_data_handle();
+        ordered.push_back(arranged(grad_y));
+        grad_y.data = ordered[0].room.ptr;
         grad_y.plain = grad_y.wanted;
     }
     run_primitive(Weights(weights), {
@@ -142,7 +143,7 @@ def _plain(x, weight, bias, geometry: Geometry, channels_last: bool):
     return to_channels_last(y) if channels_last else y
 
 
-class _Convolution(jt.Function):
+class _Convolution(Function):
     def __init__(self, geometry: Geometry, channels_last: bool, relu: bool, with_image: bool):
         self.geometry, self.channels_last, self.relu = geometry, channels_last, relu
         self.with_image = with_image  # whether the image takes a gradient

@@ -6,8 +6,8 @@ cuDNN wants such maps turned to channels first and back, which takes longer than
 from __future__ import annotations
 
 from lib.ops import kernel
+from lib.ops.function import Function
 from lib.ops.transpose import swap_last
-from utils.backend import jt
 
 _SIZES = "MapSize{(int)in0->shape[1], (int)in0->shape[2]}, in0->shape[3]"
 
@@ -18,7 +18,7 @@ def depthwise_conv2d(x, weight, bias):
     return _Depthwise()(*inputs)
 
 
-class _Depthwise(jt.Function):
+class _Depthwise(Function):
     def execute(self, x, weight, *bias):
         self.x, self.shape, self.has_bias = x, weight.shape, bool(bias)
         self.kernel = weight.shape[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lib.ops import choice, kernel
+from lib.ops.function import Function
 from lib.ops.onednn import onednn_code
 from utils.backend import jt
 
@@ -27,7 +28,7 @@ def linear(x, weight, bias):
     return _Linear()(x, weight, bias)
 
 
-class _Linear(jt.Function):
+class _Linear(Function):
     def execute(self, x, weight, bias):
         self.saved = x, weight
         return self._multiply("y", [*x.shape[:-1], weight.shape[0]], [x, weight, bias])

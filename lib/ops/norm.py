@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Callable
 
 from lib.ops import choice, kernel
+from lib.ops.function import Function
 from utils import processes
 from utils.backend import jt
 
@@ -36,7 +37,7 @@ def _normalise(x, weight, bias, axes: tuple[int, ...], weight_axes: tuple[int, .
     return y, mean, variance
 
 
-class _Normalise(jt.Function):
+class _Normalise(Function):
     """y = (x - centre) * scale * weight + bias, where centre and scale are x's own mean and 1/deviation."""
 
     def __init__(self, axes: tuple[int, ...], weight_axes: tuple[int, ...], count: int, summed: Callable):
@@ -87,7 +88,7 @@ def layer_norm(x, weight, bias, eps: float):
     return _normalise(x, weight, bias, (last,), tuple(range(last)), eps, x.shape[last], lambda x: x)[0]
 
 
-class _BatchNorm(jt.Function):
+class _BatchNorm(Function):
     def __init__(self, eps: float, relu: bool):
         self.eps, self.relu = eps, relu
 
@@ -122,7 +123,7 @@ class _BatchNorm(jt.Function):
         return kernel.run("norm.cuh", call, [*self.saved, grad_y], outputs, self.data)
 
 
-class _LayerNorm(jt.Function):
+class _LayerNorm(Function):
     def __init__(self, eps: float):
         self.eps = eps
 

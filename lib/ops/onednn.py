@@ -12,6 +12,7 @@ _HEADER = r"""
 #include <dnnl.hpp>
 #include <unordered_map>
 #include <vector>
+#include "executor.h"
 
 namespace {
 using dnnl::memory;
@@ -28,11 +29,23 @@ memory::desc describe(const memory::dims& shape, memory::format_tag tag = memory
     return memory::desc(shape, memory::data_type::f32, tag);
 }
 
+// An array of Jittor's memory, where it lies ready: the system would clear new pages for each.
+struct Temporary {
+    jittor::Allocation room;
+    memory array;
+    explicit Temporary(const memory::desc& order)
+        : room(jittor::exe.allocator, order.get_size()), array(order, cpu(), room.ptr) {}
+};
+
+void reorder(dnnl::stream& stream, memory from, memory to) {
+    dnnl::reorder(from, to).execute(stream, from, to);
+}
+
 // The argument in the order that the primitive wants.
-memory arranged(const Argument& argument) {
+Temporary arranged(const Argument& argument) {
     dnnl::stream stream(cpu());
-    memory plain(argument.plain, cpu(), argument.data), wanted(argument.wanted, cpu());
-    dnnl::reorder(plain, wanted).execute(stream, plain, wanted);
+    Temporary wanted(argument.wanted);
+    reorder(stream, memory(argument.plain, cpu(), argument.data), wanted.array);
     stream.wait();
     return wanted;
 }
@@ -41,18 +54,19 @@ memory arranged(const Argument& argument) {
 void run_primitive(const dnnl::primitive& primitive, const std::vector<Argument>& arguments) {
     dnnl::stream stream(cpu());
     std::unordered_map<int, memory> memories;
-    memory plain, wanted;
+    std::vector<Temporary> temporaries;
     for (const auto& argument : arguments) {
-        plain = wanted = memory(argument.plain, cpu(), argument.data);
-        if (argument.wanted != argument.plain) {
-            wanted = memory(argument.wanted, cpu());
-            if (&argument != &arguments.back()) dnnl::reorder(plain, wanted).execute(stream, plain, wanted);
-        }
-        memories[argument.name] = wanted;
+        const memory plain(argument.plain, cpu(), argument.data);
+        memories[argument.name] = plain;
+        if (argument.wanted == argument.plain) continue;
+        temporaries.emplace_back(argument.wanted);
+        const memory wanted = memories[argument.name] = temporaries.back().array;
+        if (&argument != &arguments.back()) reorder(stream, plain, wanted);
     }
     primitive.execute(stream, memories);
-    if (arguments.back().wanted != arguments.back().plain)
-        dnnl::reorder(wanted, plain).execute(stream, wanted, plain);
+    const auto& output = arguments.back();
+    if (output.wanted != output.plain)
+        reorder(stream, memories[output.name], memory(output.plain, cpu(), output.data));
     stream.wait();
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lib.ops import choice, kernel
+from lib.ops.function import Function
 from utils.backend import jt
 
 
@@ -13,7 +14,7 @@ def gelu(x):
     return _Gelu()(x)
 
 
-class _Gelu(jt.Function):
+class _Gelu(Function):
     def execute(self, x):
         self.saved = x
         return self._by_rows("Gelu{in0_p, out0_p, columns}", [x])
@@ -33,7 +34,7 @@ def add_relu(x, residual):
     return jt.nn.relu(x + residual) if not choice.fused() else _AddRelu()(x, residual)
 
 
-class _AddRelu(jt.Function):
+class _AddRelu(Function):
     def execute(self, x, residual):
         self.saved = kernel.run("pointwise.cuh", "elements(out0->num, AddRelu{in0_p, in1_p, out0_p});",
                                 [x, residual], [(x.shape, "float32")])[0]
@@ -52,7 +53,7 @@ def capped_sum(parts: list, ceiling: float):
     return _CappedSum(ceiling)(*parts)
 
 
-class _CappedSum(jt.Function):
+class _CappedSum(Function):
     def __init__(self, ceiling: float):
         self.data = {"ceiling": ceiling}
 
@@ -111,7 +112,7 @@ def _parted(x, channels: list[int]) -> list:
                       [((batch, each, height, width), "float32") for each in channels])
 
 
-class _Concat(jt.Function):
+class _Concat(Function):
     def execute(self, *parts):
         self.channels = [part.shape[1] for part in parts]
         return _joined(list(parts))
@@ -120,7 +121,7 @@ class _Concat(jt.Function):
         return _parted(grad, self.channels)
 
 
-class _Split(jt.Function):
+class _Split(Function):
     def __init__(self, channels: list[int]):
         self.channels = channels
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lib.ops import choice, kernel
+from lib.ops.function import Function
 from utils.backend import jt
 
 
@@ -41,7 +42,7 @@ def _window_sum(x, axis: int, size: int, stride: int, padding: int):
     return x.reindex([*shape, size], index).sum(4)
 
 
-class _Pool(jt.Function):
+class _Pool(Function):
     def __init__(self, size: int, stride: int, padding: int):
         self.geometry = size, stride, padding
 

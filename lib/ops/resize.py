@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lib.ops import choice, kernel
+from lib.ops.function import Function
 from utils.backend import jt
 
 _AXES = ("const Axis rows(data[\"height\"], data[\"new_height\"], data[\"corners\"]),"
@@ -27,7 +28,7 @@ def scale_bilinear(x, factor: float, align_corners: bool = False):
     return resize_bilinear(x, (int(height * factor), int(width * factor)), align_corners)
 
 
-class _Resize(jt.Function):
+class _Resize(Function):
     def __init__(self, size: tuple[int, int], align_corners: bool):
         self.size, self.corners = size, align_corners
 
@@ -56,7 +57,7 @@ def upsample_nearest(x):
     return _UpsampleNearest()(x)
 
 
-class _UpsampleNearest(jt.Function):
+class _UpsampleNearest(Function):
     def execute(self, x):
         batch, channels, height, width = x.shape
         return self._rows("Double", x, (batch, channels, 2 * height, 2 * width))

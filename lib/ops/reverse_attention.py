@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lib.ops import choice, kernel
+from lib.ops.function import Function
 from lib.ops.resize import resize_bilinear
 from utils.backend import jt
 
@@ -65,7 +66,7 @@ def _sizes(feature) -> dict[str, int]:
 _SIZES = 'data["batch"], data["channels"], data["plane"]'
 
 
-class _Gate(jt.Function):
+class _Gate(Function):
     def execute(self, logits, feature):
         call = f"gate(in0_p, in1_p, out0_p, out1_p, {_SIZES});"
         result, weights = kernel.run("gate.cuh", call, [logits, feature],
@@ -82,7 +83,7 @@ class _Gate(jt.Function):
         return grad_logits, grad_feature
 
 
-class _DsraGain(jt.Function):
+class _DsraGain(Function):
     def __init__(self, gain: str):
         self.gamma = f"Gamma::{gain}"
 

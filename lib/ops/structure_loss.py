@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lib.ops import choice, kernel
+from lib.ops.function import Function
 from lib.ops.pool import average_pool
 from utils.backend import jt
 
@@ -68,7 +69,7 @@ _MAPS = """
 SHARE, SUMS, SLOPES = 4096, 6, 4  # as in structure_loss.cuh
 
 
-class _StructureLoss(jt.Function):
+class _StructureLoss(Function):
     def __init__(self, options: dict[str, float]):
         self.options = options
 

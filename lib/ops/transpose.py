@@ -7,7 +7,7 @@ the host and back.
 from __future__ import annotations
 
 from lib.ops import choice, kernel
-from utils.backend import jt
+from lib.ops.function import Function
 
 
 def swap_last(x):
@@ -30,7 +30,7 @@ def channels_last(x):
     return swap_last(x.reshape(batch, channels, height * width)).reshape(batch, height, width, channels)
 
 
-class _SwapLast(jt.Function):
+class _SwapLast(Function):
     def execute(self, x):
         return self._swap(x)
 
