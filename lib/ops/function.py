@@ -21,7 +21,7 @@ class Function(jt.Function):
 
 
 def last_gradients(loss, variables: list) -> list:
-    """The gradients of ``loss``, whose graph has none any more, nor have they."""
+    """The gradients of ``loss``; neither its graph nor they themselves can be differentiated again."""
     global _last
     _last = True
     try:
