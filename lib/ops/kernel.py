@@ -46,8 +46,8 @@ def run(file: str, call: str, inputs: list, outputs: list[tuple],
 def update(file: str, call: str, inputs: list, variables: list, data: dict[str, float]) -> None:
     """Gives ``variables`` new values: ``call`` finds them as the last inputs, and as outputs.
 
-    These lie where the variables do, unless Jittor is told to take another allocator than its own. It knows
-    nothing of that, and must have computed all that reads the variables.
+    These lie where the variables do. Jittor knows nothing of that, and must have computed all that reads the
+    variables.
     """
     _run(file, call, data, [*inputs, *variables], variables)
 
