@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import jittor_pranet
-from utils import processes
+from utils import ranks
 from utils.errors import UserError
 
 # A program is a module with `add_arguments(parser)` and `run(args) -> exit code`; only the one asked for is
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
     """Answers a wrong flag in one line, as every other mistake is; the usage is a screenful."""
 
     def error(self, message: str) -> NoReturn:
-        processes.let_the_first_speak()
+        ranks.let_rank_0_report()
         self.exit(2, f"error: {message}; `{self.prog} --help` lists the flags\n")
 
 
@@ -61,12 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         args = build_parser(argv).parse_args(argv)
-        if processes.COUNT > 1 and args.program != "train":
-            raise UserError(f"{args.program}: runs in one process, mpirun started {processes.COUNT}; only "
+        if ranks.WORLD_SIZE > 1 and args.program != "train":
+            raise UserError(f"{args.program}: runs in one process, mpirun started {ranks.WORLD_SIZE}; only "
                             "train is for mpirun")
         return load_program(args.program).run(args)
     except UserError as error:
-        processes.let_the_first_speak()
+        ranks.let_rank_0_report()
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -76,5 +76,5 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8; so is stderr anyway
-    with processes.as_one():
+    with ranks.rank_0_only():
         sys.exit(main())

@@ -6,10 +6,10 @@ import argparse
 import importlib
 from pathlib import Path
 
-from jittor_pranet.benchmarks.contest import OPPONENTS
-from jittor_pranet.options import positive, whole
-from lib.catalog import NETWORKS
-from utils import backend, precisions
+from jittor_pranet.benchmarks.comparison import OPPONENTS
+from jittor_pranet.cli.arguments import positive, whole
+from lib.registry import NETWORKS
+from utils.runtime import backend, precisions
 
 # What can be timed, and the module in benchmarks/ whose `run(args) -> exit code` does it.
 BENCHMARKS = {"evaluate": "evaluate", "labels": "labels", "data": "data", "infer": "networks",

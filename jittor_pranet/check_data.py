@@ -11,14 +11,14 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from jittor_pranet.scan_options import add_reading_arguments, reading_of
-from utils.dataset import find_test_sets, training_folder
+from jittor_pranet.cli.scan_options import add_reading_arguments, reading_of
+from utils.data.checks.polyps import Findings, Survey, find_copies, survey
+from utils.data.checks.scans import ScanSurvey, find_scan_copies, survey_scans
+from utils.data.image_io import name_some
+from utils.data.polyps import find_test_sets, training_folder
+from utils.data.scan_sets import scan_set_folders
 from utils.errors import UserError
 from utils.files import write_whole
-from utils.image_io import name_some
-from utils.scan_sets import scan_set_folders
-from utils.scan_survey import ScanSurvey, find_scan_copies, survey_scans
-from utils.survey import Findings, Survey, find_copies, survey
 
 FORMAT = 1  # of the JSON
 MULTICLASS_ONLY = ("num_class", "slice_axis", "window", "label_map", "train_list", "test_list")

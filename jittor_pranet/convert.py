@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jittor_pranet.options import whole
-from lib.catalog import GAINS, NETWORKS, check_size, class_count, find_network, resembled_network
+from jittor_pranet.cli.arguments import whole
+from lib.registry import GAINS, NETWORKS, check_size, class_count, find_network, resembled_network
 from utils.checkpoint import read_info, read_weights, save_arrays
 from utils.errors import UserError
 from utils.files import write_whole

@@ -10,14 +10,14 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image
 
-from jittor_pranet.options import whole
-from utils.dataset import WORKERS, read_ahead
+from jittor_pranet.cli.arguments import whole
+from utils.data.image_io import list_folder, name_some, write_map
+from utils.data.polyps import WORKERS, read_ahead
+from utils.data.synthetic.polyps import draw_polyp
+from utils.data.synthetic.scans import MOST_DRAWN, draw_patient
 from utils.errors import UserError
 from utils.files import write_whole
-from utils.image_io import list_folder, name_some, write_map
 from utils.progress import track
-from utils.synthetic import draw_polyp
-from utils.synthetic_scans import MOST_DRAWN, draw_patient
 
 
 class Polyps:

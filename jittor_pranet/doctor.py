@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from utils import backend, cuda, cuda_home
 from utils.errors import UserError
+from utils.runtime import backend, cuda, cuda_home
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,11 +49,11 @@ def _show_cuda(found: cuda.Cuda) -> None:
 
 
 def _smoke(device: str) -> int:
-    from jittor_pranet import smoke
+    from lib import self_test
 
     backend.prepare(device)
     good = True
-    for result in smoke.check_operations():
+    for result in self_test.check_operations():
         _line("smoke", str(result))
         good &= result.good
     return 0 if good else 1

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from jittor_pranet.options import whole
-from jittor_pranet.report import write_report
-from jittor_pranet.results import name_methods, write_csv, write_summary
-from jittor_pranet.scan_options import add_reading_arguments
+from jittor_pranet.cli.arguments import whole
+from jittor_pranet.cli.scan_options import add_reading_arguments
+from jittor_pranet.evaluation.results import name_methods, write_csv, write_summary
+from jittor_pranet.reports.binary import write_report
 from utils.errors import UserError
-from utils.evaluation import evaluate, find_datasets
 from utils.files import write_whole
-from utils.label_metrics import ABSENT_RULES
-from utils.metrics import MASK_RULES, MEASURES, THRESHOLDS
-from utils.scoring import SetScores
-from utils.tables import Table, notes, paper_table, results_table
+from utils.metrics.binary import MASK_RULES, MEASURES, THRESHOLDS
+from utils.metrics.evaluation import evaluate, find_datasets
+from utils.metrics.multiclass import ABSENT_RULES
+from utils.metrics.scoring import SetScores
+from utils.metrics.tables import Table, notes, paper_table, results_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     methods = name_methods(args.pred_root)
     folder = args.result_path or Path("results", "evaluation", "+".join(methods))
     if args.task == "multiclass":
-        from jittor_pranet.evaluate_labels import measure
+        from jittor_pranet.evaluation.multiclass import measure
     else:
         _refuse_multiclass_flags(args)
         measure = measure_maps

@@ -13,7 +13,7 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
-from jittor_pranet.options import add_network_arguments, fraction, load_segmenter, whole
+from jittor_pranet.cli.arguments import add_network_arguments, fraction, load_segmenter, whole
 from jittor_pranet.prediction.images import predict_images
 from jittor_pranet.prediction.output import (
     COLUMNS,
@@ -27,15 +27,15 @@ from jittor_pranet.prediction.output import (
     write_settings,
 )
 from jittor_pranet.prediction.videos import predict_videos
-from lib.segmenter import PolypSegmenter, network_of
-from utils.dataset import WORKERS
+from lib.inference import PolypSegmenter, network_of
+from utils.csv_log import Journal
+from utils.data.image_io import describe
+from utils.data.inputs import Source, find_inputs
+from utils.data.polyps import WORKERS
 from utils.errors import UserError, printable
 from utils.files import digest
-from utils.image_io import describe
-from utils.inputs import Source, find_inputs
-from utils.interruption import Interruption
-from utils.journal import Journal
 from utils.progress import Progress
+from utils.signals import Interruption
 
 SETTINGS = ("model_type", "gain", "testsize", "tta", "minmax", "threshold")  # of what the results depend on
 AUTO_BATCH = {"cpu": 4, "cuda": 32}

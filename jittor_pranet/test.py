@@ -9,19 +9,20 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from jittor_pranet.options import add_network_arguments, fraction, whole
-from jittor_pranet.scan_options import add_reading_arguments, reading_flags, reading_of
-from jittor_pranet.testing import polyps, scans
-from lib.catalog import TASKS
+from jittor_pranet.cli.arguments import add_network_arguments, fraction, whole
+from jittor_pranet.cli.scan_options import add_reading_arguments, reading_flags, reading_of
+from jittor_pranet.testing import binary, multiclass
+from lib.registry import TASKS
 from utils.checkpoint import read_info
-from utils.dataset import WORKERS
+from utils.data.polyps import WORKERS
+from utils.data.scans import LABEL_MAPS
 from utils.errors import UserError
-from utils.interruption import Interruption
+from utils.files import PROJECT_ROOT
 from utils.progress import Progress
-from utils.scans import LABEL_MAPS
+from utils.signals import Interruption
 
 OVERLAYS, EVALUATION = "overlays", "evaluation"  # folders beside those of the sets
-PARTS = {"binary": polyps, "multiclass": scans}
+PARTS = {"binary": binary, "multiclass": multiclass}
 TESTSIZE = {"binary": 352, "multiclass": 224}  # as published
 # How scans were read in training, as weights say; what a stranger's file may say, too.
 REMEMBERED = {
@@ -119,11 +120,10 @@ def evaluate(args: argparse.Namespace, sets: list[str], measured: list[str]) -> 
         print(f"not measured, having no truth: {', '.join(name for name in sets if name not in measured)}")
     if not measured:
         return 0
-    root = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-m", "jittor_pranet", "evaluate", "--pred_root", args.save_path,
                "--gt_root", args.test_path, "--datasets", *measured,
                "--result_path", str(Path(args.save_path) / EVALUATION)]
     if args.task == "multiclass":
         command += ["--task", args.task, *reading_flags(reading_of(args)),
                     *(["--test_list", args.test_list] if args.test_list else [])]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}).returncode
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}).returncode

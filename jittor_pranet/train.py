@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jittor_pranet.options import prepare_device
-from jittor_pranet.training.board import Board
-from jittor_pranet.training.classes import Classes
+from jittor_pranet.cli.arguments import prepare_device
+from jittor_pranet.training.binary import Polyps
 from jittor_pranet.training.logs import Log
+from jittor_pranet.training.multiclass import Classes
 from jittor_pranet.training.options import (
     Config,
     add_arguments,
@@ -25,7 +25,6 @@ from jittor_pranet.training.options import (
     saved_config,
 )
 from jittor_pranet.training.pictures import write_curves
-from jittor_pranet.training.polyps import Polyps
 from jittor_pranet.training.snapshot import (
     BEST,
     BEST_AVERAGE,
@@ -41,12 +40,14 @@ from jittor_pranet.training.snapshot import (
     write_snapshot,
 )
 from jittor_pranet.training.task import Measured, Task
-from utils import backend, processes
+from jittor_pranet.training.tensorboard import Board
+from utils import ranks
 from utils.checkpoint import load_encoder_weights, load_weights
 from utils.errors import UserError
-from utils.interruption import Interruption
-from utils.memory import is_device_full
 from utils.progress import Progress
+from utils.runtime import backend, collectives
+from utils.runtime.memory import is_device_full
+from utils.signals import Interruption
 
 __all__ = ["add_arguments", "run"]
 
@@ -58,7 +59,7 @@ CANDIDATES = {"val_mDice": BEST, "ema_mDice": BEST_AVERAGE}  # columns of the lo
 def run(args: argparse.Namespace) -> int:
     folder, snapshot = find_run(args)
     config = resumed_config(args, snapshot.config, str(snapshot.source)) if snapshot else new_config(args)
-    if config.select_on_test and processes.is_first():
+    if config.select_on_test and ranks.is_rank_0():
         print("warning: --select_on_test chooses best.npz on test sets, whose figures then say too much; "
               "--val_fraction is the honest way", file=sys.stderr)
     task = TASKS[config.task](config, in_memory=args.cache == "ram")
@@ -66,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
     device = prepare_device(args)
     check_agreement(config, task, snapshot)
     board = None
-    if processes.is_first():
+    if ranks.is_rank_0():
         open_folder(folder)
         board = Board(folder / "tensorboard") if args.tensorboard else None
     trainer = Trainer(config, folder, task, args.workers, snapshot, board)
     print(f"{config.model_type}: {task}, batches of {config.batchsize}, {trainer.total_steps} steps "
-          f"on {device}" + (f" in {processes.COUNT} processes" if processes.COUNT > 1 else ""))
+          f"on {device}" + (f" in {ranks.WORLD_SIZE} processes" if ranks.WORLD_SIZE > 1 else ""))
     if snapshot:
         print(f"resumed after step {trainer.position.step}")
     try:
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     for file, dice in trainer.position.best.items():
         print(f"best {'weights' if file == BEST else 'average'}: {folder / file} (mDice {dice:.4f})")
     print(f"log: {folder / LOG}")
-    processes.wait_for_all()  # mpirun ends the others as soon as one has left with a code
+    collectives.barrier()  # mpirun ends the others as soon as one has left with a code
     return code
 
 
@@ -128,10 +129,10 @@ def check_agreement(config: Config, task: Task, snapshot: Snapshot | None) -> No
     """Raises UserError where processes, on several machines perhaps, were given or see different things."""
     seen = {"flags": config, "training set": task.fingerprint,
             "snapshot to resume": snapshot and snapshot.position}
-    for rank, others in enumerate(processes.gather(seen)):
+    for rank, others in enumerate(collectives.all_gather(seen)):
         for name, value in others.items():
             if value != seen[name]:
-                raise UserError(f"process {rank} has another {name} than process {processes.RANK}; give all "
+                raise UserError(f"process {rank} has another {name} than process {ranks.RANK}; give all "
                                 "the same flags, and folders that they share")
 
 
@@ -166,12 +167,13 @@ class Trainer:
         self.last_end = 0.0
         if snapshot:
             self._restore(snapshot)
-        processes.take_from_first([variable for part in self.parts().values() for variable in part.values()])
+        collectives.broadcast_parameters([variable for part in self.parts().values()
+                                          for variable in part.values()])
         backend.jt.sync_all()  # a step on values that are still to be computed would sum in another order
         self.first_step = self.position.step  # of this process: kernels are compiled in the steps after it
         self.losses = ["loss", *task.loss_names(self.model)]
         self.judged = [column for column in CANDIDATES if column != "ema_mDice" or self.average]
-        if processes.is_first():
+        if ranks.is_rank_0():
             columns = ("step", "epoch", "size", "lr", *self.losses, "seconds", "images_per_s")
             self.log = Log(folder / LOG, columns, self.position.step)
             columns = ("step", "epoch", "lr", *self.losses, *self.judged, *task.figures, "seconds")
@@ -201,7 +203,7 @@ class Trainer:
             raise UserError(f"{self.config.train_path}: is not the set that the run of {snapshot.source} was "
                             "begun with; give that one as --train_path, or start a new run with --weights")
         restore(snapshot, self.parts())
-        if processes.is_first():
+        if ranks.is_rank_0():
             mend_derived(snapshot)
         self.position = snapshot.position
         self.optimizer.steps = self.position.step
@@ -217,7 +219,7 @@ class Trainer:
                 Progress(self.total_steps, "training", "step", self.position.step) as self.progress:
             for epoch in range(first, last):
                 for _ in self.train_epoch(epoch):
-                    if interruption.agree():
+                    if collectives.any_signal(interruption):
                         self.save()
                         return interruption.exit_code
                     if save_steps and self.position.step % save_steps == 0:
@@ -259,8 +261,8 @@ class Trainer:
         jt, start, done = backend.jt, time.perf_counter(), self.position.step
         np.random.seed(np.random.SeedSequence([self.config.seed, done]).generate_state(4))
         new_size = done - self.first_step < len(self.task.sizes)
-        lr, share = learning_rate(self.config, epoch, done), processes.share_of(len(stems))
-        with processes.sharing(share):
+        lr, share = learning_rate(self.config, epoch, done), ranks.shard_of(len(stems))
+        with collectives.sharding(share):
             losses = [loss * share.fraction for loss in self.task.losses(self.model, images, targets, size)]
             self.optimizer.step(sum(losses), lr)
             self.end_step()
@@ -277,7 +279,7 @@ class Trainer:
         step, self.step = self.step, None
         if step is None:
             return
-        gathered = processes.gather([loss.item() for loss in step.losses])
+        gathered = collectives.all_gather([loss.item() for loss in step.losses])
         losses = [sum(parts) for parts in zip(*gathered)]
         if not all(map(math.isfinite, losses)):
             raise UserError(f"the loss of step {step.number} is {sum(losses)} on {', '.join(step.stems)}; "
@@ -288,7 +290,7 @@ class Trainer:
         row = {"step": step.number, "epoch": step.epoch, "size": step.size, "lr": step.lr,
                **dict(zip(self.losses, (sum(losses), *losses))),
                "seconds": round(seconds, 4), "images_per_s": round(len(step.stems) / seconds, 2)}
-        if processes.is_first():
+        if ranks.is_rank_0():
             self.record(self.log, row)
         self.progress.step(note=self.note(row))
 
@@ -301,7 +303,7 @@ class Trainer:
                 measured[column] = self.measure(column, interruption)
             if measured[column] is None:
                 return False
-        if processes.is_first():
+        if ranks.is_rank_0():
             self.report(epoch, measured, time.perf_counter() - start)
         self.position.ended = self.position.step
         return True
@@ -319,7 +321,7 @@ class Trainer:
         file = CANDIDATES[column]
         if measured and measured.dice > self.position.best.get(file, -math.inf):
             self.position.best[file] = measured.dice
-            if processes.is_first():
+            if ranks.is_rank_0():
                 write_best(self.folder / file, self.model, measured.dice, self.position.step,
                            saved_config(self.config))
         return measured
@@ -344,10 +346,10 @@ class Trainer:
     def save(self) -> None:
         """Writes a snapshot, which every process waits for."""
         self.end_step()
-        if processes.is_first():
+        if ranks.is_rank_0():
             write_snapshot(self.folder, self.parts(), self.position, saved_config(self.config),
                            self.task.fingerprint)
-        processes.wait_for_all()
+        collectives.barrier()
 
     def parts(self) -> dict[str, dict]:
         """All variables that a snapshot holds, by kind and published name."""

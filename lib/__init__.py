@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.catalog import NETWORKS
+from lib.registry import NETWORKS
 
 __all__ = ["NETWORKS", "PolypSegmenter", "PraNet", "build_model"]
 
@@ -10,11 +10,11 @@ __all__ = ["NETWORKS", "PolypSegmenter", "PraNet", "build_model"]
 def __getattr__(name: str):
     # Jittor is loaded with the first network, not with the list of their names.
     if name in ("PraNet", "build_model"):
-        from lib import pranet
+        from lib import assembly
 
-        return getattr(pranet, name)
+        return getattr(assembly, name)
     if name == "PolypSegmenter":
-        from lib.segmenter import PolypSegmenter
+        from lib.inference import PolypSegmenter
 
         return PolypSegmenter
     raise AttributeError(f"module 'lib' has no attribute {name!r}")

@@ -8,8 +8,8 @@ the mean over images and classes, and ``weight`` is `lib.ops.boundary_weight` of
 from __future__ import annotations
 
 from lib import ops
-from utils import processes
 from utils.errors import UserError
+from utils.runtime import collectives
 
 BACKGROUND_SHARE = 0.8  # weight of the background map in PraNet-V2
 
@@ -67,7 +67,7 @@ def _over_whole_batch(sums, images: int):
     A loss is multiplied by the process's share of the batch, as for a mean, before gradients are added up
     over processes; one of sums over the batch is not to be, hence the division.
     """
-    share = processes.current_share(images)
+    share = collectives.current_shard(images)
     if not share.split:
         return sums
-    return processes.batch_sum(sums.detach()) + (sums - sums.detach()) / share.fraction
+    return collectives.all_reduce_batch(sums.detach()) + (sums - sums.detach()) / share.fraction

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 
 from lib import ops
-from utils import processes
-from utils.backend import jt
+from utils.runtime import collectives
+from utils.runtime.backend import jt
 
 AMP_LOSS_SCALE = 1024.0  # a pixel of a map has a gradient of 1e-7, and float16 ends at 6e-8
 NO_CLIP = 3e38  # float32 ends there, and kernels compiled with -ffast-math must not see infinity
@@ -47,7 +47,7 @@ class Adam:
         if loss.is_stop_grad():
             raise ValueError("the loss has no gradient; each step needs one computed anew")
         scaled = loss if self.loss_scale == 1.0 else loss * self.loss_scale
-        gradients = [processes.total_sum(each) for each in ops.last_gradients(scaled, self.parameters)]
+        gradients = [collectives.all_reduce(each) for each in ops.last_gradients(scaled, self.parameters)]
         loss.stop_grad()
         self.steps += 1
         ops.adam_step(self.parameters, gradients, self.means, self.squares, self.clip,

@@ -7,8 +7,8 @@ any decoder; docs/dsra.md shows how.
 from __future__ import annotations
 
 from lib import ops
-from lib.blocks import ConvBN
-from utils.backend import jt
+from lib.layers import ConvBN
+from utils.runtime.backend import jt
 
 nn = jt.nn
 

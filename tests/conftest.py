@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from utils import backend, cuda
+from utils.runtime import backend, cuda
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

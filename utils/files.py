@@ -12,6 +12,8 @@ from typing import IO
 
 from utils.errors import UserError
 
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
 
 @contextlib.contextmanager
 def write_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Iterator[IO]:

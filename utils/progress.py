@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from utils import processes
+from utils import ranks
 from utils.errors import printable
 
 Item = TypeVar("Item")
@@ -28,7 +28,7 @@ class Progress:
         self.start = self.last_line = time.monotonic()
         on_terminal = sys.stderr.isatty()
         self.bar = None
-        if on_terminal and processes.is_first():
+        if on_terminal and ranks.is_rank_0():
             self.bar = tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True)
 
     def step(self, count: int = 1, note: str = "") -> None:
@@ -36,8 +36,8 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(self.note, refresh=False)
             self.bar.update(count)
-        elif processes.is_first() and (time.monotonic() - self.last_line >= PLAIN_INTERVAL_S
-                                       or self.done == self.total):
+        elif ranks.is_rank_0() and (time.monotonic() - self.last_line >= PLAIN_INTERVAL_S
+                                    or self.done == self.total):
             self._line()
 
     def say(self, text: str) -> None:

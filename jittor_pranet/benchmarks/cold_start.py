@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from jittor_pranet.benchmarks.contest import OURS, Contender, Contest, Failed
+from jittor_pranet.benchmarks.comparison import OURS, Contender, Contest, Failed
 from jittor_pranet.benchmarks.network_tasks import Inference, TrainingStep, network_tasks
 from jittor_pranet.benchmarks.report import print_header, print_row
 from jittor_pranet.benchmarks.timing import paired_ratio, quartiles, summary

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from jittor_pranet.benchmarks.timing import shortest
 from utils.errors import UserError
+from utils.files import PROJECT_ROOT
 
 STEPS = 3  # that training makes on a batch, one at each scale
 
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if len(args.model_type) > 1:
         raise UserError(f"--model_type {' '.join(args.model_type)}: --what data needs one network, whose "
                         "training is to be kept busy")
-    from utils.dataset import TrainSet
+    from utils.data.polyps import TrainSet
 
     files, kept = (TrainSet(args.train_path, args.trainsize, in_memory) for in_memory in (False, True))
     needed = STEPS * args.step_seconds if args.step_seconds else _training_seconds(args)
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _endless_batches(train_set, batch_size: int, workers: int) -> Iterator[tuple]:
-    from utils.dataset import epoch_batches
+    from utils.data.polyps import epoch_batches
 
     for epoch in itertools.count():
         yield from epoch_batches(train_set, batch_size, 0, epoch, workers)
@@ -83,7 +84,7 @@ def _training_seconds(args: argparse.Namespace) -> float:
         command = [sys.executable, "-m", "jittor_pranet", "train", "--train_path", args.train_path,
                    "--train_save", folder, "--model_type", *args.model_type, "--trainsize", args.trainsize,
                    "--batchsize", args.batchsize, "--max_steps", 2 * STEPS, "--device", args.device]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
         if subprocess.run(list(map(str, command)), env=environment, stdout=subprocess.DEVNULL).returncode:
             raise UserError("the training to be timed has failed, see above; --step_seconds does without it")
         with open(Path(folder) / "log.csv", newline="") as log:

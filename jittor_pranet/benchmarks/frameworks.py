@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import threads
-from utils.precisions import TF32_VARIABLE
+from utils.runtime import threads
+from utils.runtime.precisions import TF32_VARIABLE
 
 
 class Jittor:
     """Jittor with our operations, or with the plain formulas that they compute."""
 
     def __init__(self, device: str, precision: str, plain: bool = False):
-        from utils import backend
+        from utils.runtime import backend
 
         backend.prepare(device, precision)
         self.jt = backend.jt
@@ -47,7 +47,7 @@ class Jittor:
         return sum(1 for _ in (Path(self.jt.flags.cache_path) / "jit").glob("*.so"))
 
     def describe(self) -> dict[str, str]:
-        from utils import cuda
+        from utils.runtime import cuda
 
         found = {"jittor": version("jittor")}
         if self.jt.flags.use_cuda:

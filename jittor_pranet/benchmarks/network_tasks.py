@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from jittor_pranet.benchmarks.frameworks import Jittor, Torch
-from lib.catalog import check_size, find_network
-from utils import drawn
+from lib.registry import check_size, find_network
+from utils.data.synthetic import deterministic
 
 LR, CLIP = 1e-4, 0.5
 COUNTED_SIZE = 352  # of the images that GMAC is for
@@ -41,13 +41,13 @@ class _NetworkTask:
     def our_network(self):
         """Without DropPath, whose draws differ."""
         from lib import build_model
-        from lib.pvt_v2 import DropPath
+        from lib.encoders.pvt_v2 import DropPath
         from utils.checkpoint import load_weights
 
         model = build_model(self.network)
         if self.drawn_weights:
             shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-            load_weights(model, {name: drawn.weights(name, shape) for name, shape in shapes.items()})
+            load_weights(model, {name: deterministic.weights(name, shape) for name, shape in shapes.items()})
         for module in model.modules():
             if isinstance(module, DropPath):
                 module.rate = 0.0
@@ -62,7 +62,7 @@ class _NetworkTask:
         if self.drawn_weights:
             shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()
                       if value.is_floating_point()}
-            model.load_state_dict({name: torch.torch.from_numpy(drawn.weights(name, shape))
+            model.load_state_dict({name: torch.torch.from_numpy(deterministic.weights(name, shape))
                                    for name, shape in shapes.items()})
         for module in model.modules():
             if isinstance(module, DropPath):
@@ -70,10 +70,10 @@ class _NetworkTask:
         return model.to(torch.device)
 
     def images(self) -> np.ndarray:
-        return drawn.images(self.batch, self.size)
+        return deterministic.images(self.batch, self.size)
 
     def masks(self) -> np.ndarray:
-        return drawn.masks(self.batch, self.size)
+        return deterministic.masks(self.batch, self.size)
 
 
 class Inference(_NetworkTask):

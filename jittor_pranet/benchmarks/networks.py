@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from jittor_pranet.benchmarks.contest import OURS, Contest, Outcome
+from jittor_pranet.benchmarks.comparison import OURS, Contest, Outcome
 from jittor_pranet.benchmarks.network_tasks import Inference, TrainingStep, network_tasks
-from jittor_pranet.benchmarks.rates import product_rate
 from jittor_pranet.benchmarks.report import print_header, print_row
+from jittor_pranet.benchmarks.roofline import product_rate
 from jittor_pranet.benchmarks.timing import paired_ratio, quartiles
 from utils.progress import Progress
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jittor_pranet.benchmarks.frameworks import Jittor, Torch
 from jittor_pranet.benchmarks.network_tasks import CLIP, LR
-from utils import drawn
+from utils.data.synthetic import deterministic
 
 BATCH, SIZE = 4, 352
 COMPARED = 50  # every so many of an optimizer's tensors are
@@ -33,18 +33,18 @@ class Case:
 
 def noises(*shapes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """Arrays that differ even where their shapes do not."""
-    return tuple(drawn.stream(f"noise{position}").normal(size=shape).astype(np.float32)
+    return tuple(deterministic.stream(f"noise{position}").normal(size=shape).astype(np.float32)
                  for position, shape in enumerate(shapes))
 
 
 def _probe(shape) -> np.ndarray:
     """The gradient of a result."""
-    return np.asarray(drawn.stream("probe").normal(size=tuple(shape)), np.float32)
+    return np.asarray(deterministic.stream("probe").normal(size=tuple(shape)), np.float32)
 
 
 def _maps(count: int) -> tuple[np.ndarray, ...]:
     """Logits at full size, and last a mask."""
-    return *noises(*[(BATCH, 1, SIZE, SIZE)] * count), drawn.masks(BATCH, SIZE)
+    return *noises(*[(BATCH, 1, SIZE, SIZE)] * count), deterministic.masks(BATCH, SIZE)
 
 
 def _resize(channels: int, side: int, to: int, align_corners: bool = False) -> Case:
@@ -97,7 +97,7 @@ def _v2_loss(F, fg, bg, mask):
 def _class_loss(classes: int, side: int, maps: int = 4) -> Case:
     """Of foreground and background maps, at the size that scans are trained at."""
     def inputs():
-        labels = drawn.stream("labels").randint(classes, size=(BATCH, side, side)).astype(np.float32)
+        labels = deterministic.stream("labels").randint(classes, size=(BATCH, side, side)).astype(np.float32)
         return *noises(*[(BATCH, classes, side, side)] * (2 * maps)), labels
 
     def ours(ops, *inputs):

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from jittor_pranet.prediction.output import Plan, write_image
-from lib.segmenter import PolypSegmenter
-from utils.dataset import BATCHES_AHEAD, in_imagenets_units, read_image
+from lib.inference import PolypSegmenter
+from utils.data.image_io import image_size
+from utils.data.inputs import Source
+from utils.data.polyps import BATCHES_AHEAD, in_imagenets_units, read_image
 from utils.errors import UserError
-from utils.image_io import image_size
-from utils.inputs import Source
-from utils.readers import attempt_in_processes, finish_in_processes
+from utils.parallel import attempt_in_processes, finish_in_processes
 
 
 def predict_images(segmenter: PolypSegmenter, sources: list[Source], plan: Plan,

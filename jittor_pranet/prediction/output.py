@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from jittor_pranet.reports.overlay import overlay
+from utils.data.image_io import read_rgb, write_map
+from utils.data.inputs import Inputs, Source
 from utils.errors import BadFile, UserError, printable
 from utils.files import write_whole
-from utils.image_io import read_rgb, write_map
-from utils.inputs import Inputs, Source
-from utils.overlay import overlay
-from utils.regions import find_regions
+from utils.metrics.regions import find_regions
 
 MAPS, MASKS, OVERLAYS, VIDEOS = FOLDERS = "maps", "masks", "overlays", "videos"
 TABLE, SETTINGS = "predictions.csv", "settings.json"

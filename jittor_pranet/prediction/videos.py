@@ -10,15 +10,15 @@ import numpy as np
 from PIL import Image
 
 from jittor_pranet.prediction.output import FIGURES, VIDEOS, Plan, figures
-from lib.segmenter import PolypSegmenter
-from utils import video
-from utils.dataset import normalise
+from jittor_pranet.reports.overlay import overlay
+from lib.inference import PolypSegmenter
+from utils.data import video
+from utils.data.inputs import Source
+from utils.data.polyps import normalise
 from utils.errors import BadFile
 from utils.files import write_whole
-from utils.inputs import Source
-from utils.interruption import Interruption
-from utils.overlay import overlay
 from utils.progress import Progress
+from utils.signals import Interruption
 
 COLUMNS = ["frame", "time_s", *FIGURES]
 

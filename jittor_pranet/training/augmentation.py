@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.processes import Share
+from utils.ranks import Shard
 
 
-def augment(images: np.ndarray, masks: np.ndarray, rng: np.random.Generator, share: Share,
+def augment(images: np.ndarray, masks: np.ndarray, rng: np.random.Generator, share: Shard,
             flips: bool, turns: bool) -> tuple[np.ndarray, np.ndarray]:
     """Moves squares (n,c,s,s) and their masks (n,1,s,s) alike.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 
-from jittor_pranet.options import add_device_arguments, fraction, positive, whole
-from jittor_pranet.scan_options import add_reading_arguments, reading_of
-from lib.catalog import GAINS, NETWORKS, TASKS, check_size, find_network
-from utils.dataset import WORKERS
+from jittor_pranet.cli.arguments import add_device_arguments, fraction, positive, whole
+from jittor_pranet.cli.scan_options import add_reading_arguments, reading_of
+from lib.registry import GAINS, NETWORKS, TASKS, check_size, find_network
+from utils.data.polyps import WORKERS
 from utils.errors import UserError
 
 # When a run is resumed: the data have moved, more is wanted.

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jittor_pranet.training.validation import Sample
+from utils.data.image_io import read_rgb
+from utils.data.scans import PALETTE
 from utils.files import write_whole
-from utils.image_io import read_rgb
-from utils.scans import PALETTE
 
 PANEL, MARGIN = (800, 280), (64, 44, 24, 36)  # a chart's size; left, top, right, bottom around its frame
 INK, GRID, BACKGROUND = (40, 40, 40), (225, 225, 225), (255, 255, 255)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from utils.interruption import Interruption
+from utils.signals import Interruption
 
 
 @dataclass(frozen=True)

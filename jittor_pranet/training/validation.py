@@ -11,14 +11,15 @@ import numpy as np
 
 from jittor_pranet.training.options import Config
 from jittor_pranet.training.task import Measured
-from lib.segmenter import finish_map
-from utils import backend, processes
-from utils.dataset import WORKERS, find_test_sets, normalise, read_ahead
+from lib.inference import finish_map
+from utils import ranks
+from utils.data.checks.polyps import SOURCES, source_of
+from utils.data.image_io import Pair, check_sizes, find_pairs, read_grey, read_rgb
+from utils.data.polyps import WORKERS, find_test_sets, normalise, read_ahead
 from utils.errors import UserError
-from utils.image_io import Pair, check_sizes, find_pairs, read_grey, read_rgb
-from utils.interruption import Interruption
-from utils.metrics import MASK_RULES, Measures, PairFigures, measure_pair
-from utils.survey import SOURCES, source_of
+from utils.metrics.binary import MASK_RULES, Measures, PairFigures, measure_pair
+from utils.runtime import backend, collectives
+from utils.signals import Interruption
 
 SAMPLES = 6  # pairs whose maps are shown
 SPLIT = 1  # tells the split's random numbers from those of the epochs' order
@@ -88,16 +89,16 @@ def mean_dice(model, sets: dict[str, list[Pair]], config: Config, interruption: 
     pairs = [pair for pairs in sets.values() for pair in pairs]
     shown = spread(pairs, SAMPLES)
     figures, samples = {}, {}
-    for sample in predict(model, pairs[processes.RANK::processes.COUNT], config.trainsize,
-                          processes.share_of(config.batchsize).size):
+    for sample in predict(model, pairs[ranks.RANK::ranks.WORLD_SIZE], config.trainsize,
+                          ranks.shard_of(config.batchsize).size):
         figures[sample.pair] = measure_pair(sample.levels, sample.mask)
         if sample.pair in shown:
             samples[sample.pair] = sample
         if interruption.signal:
             break
-    if interruption.agree():
+    if collectives.any_signal(interruption):
         return None
-    for others_figures, others_samples in processes.gather((figures, samples)):
+    for others_figures, others_samples in collectives.all_gather((figures, samples)):
         figures.update(others_figures)
         samples.update(others_samples)
     means = [_mean_dice(figures[pair] for pair in pairs) for pairs in sets.values()]

@@ -4,10 +4,10 @@ Each is one function, beside the plain formula that it computes: see `choice`.
 """
 
 from lib.ops.attention import attention, scaled_softmax
-from lib.ops.choice import plain_formulas, use_plain_formulas
+from lib.ops.autograd import last_gradients
 from lib.ops.class_sums import class_sums
 from lib.ops.conv import Geometry, conv2d
-from lib.ops.function import last_gradients
+from lib.ops.dispatch import plain_formulas, use_plain_formulas
 from lib.ops.linear import linear
 from lib.ops.norm import batch_norm, layer_norm
 from lib.ops.pointwise import add_relu, capped_sum, concat, gelu, split

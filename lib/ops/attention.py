@@ -6,10 +6,10 @@ takes a block for each short row and is compiled for every length of one.
 
 from __future__ import annotations
 
-from lib.ops import choice, kernel
-from lib.ops.function import Function
+from lib.ops import dispatch, launcher
+from lib.ops.autograd import Function
 from lib.ops.onednn import onednn_code
-from utils.backend import jt
+from utils.runtime.backend import jt
 
 # Queries are (N,T,heads*depth), keys and values (N,S,2*heads*depth). The products read heads, keys and values
 # where they lie, by their strides; nothing is transposed.
@@ -72,7 +72,7 @@ def attention(query, key_value, heads: int):
 
     query is (N,T,C); key_value is (N,S,2C), keys before values; the result is (N,T,C), all float32.
     """
-    if not choice.fused_on_cpu():
+    if not dispatch.fused_on_cpu():
         return _attention_plain(query, key_value, heads)
     return _Attention(heads)(query, key_value)
 
@@ -89,7 +89,7 @@ def _attention_plain(query, key_value, heads: int):
 
 def scaled_softmax(x, scale: float):
     """The softmax of ``scale`` * x over the last dimension, float32 of any shape; ``scale`` is above zero."""
-    return _Softmax(scale)(x) if choice.fused() else jt.nn.softmax(x * scale, dim=-1)
+    return _Softmax(scale)(x) if dispatch.fused() else jt.nn.softmax(x * scale, dim=-1)
 
 
 class _Softmax(Function):
@@ -107,8 +107,8 @@ class _Softmax(Function):
         shape = inputs[0].shape
         call = ('const long columns = data["columns"]; const float scale = data["scale"]; '
                 f"items(out0->num / columns, {body});")
-        return kernel.run("softmax.cuh", call, inputs, [(shape, "float32")],
-                          {"columns": shape[-1], "scale": self.scale})[0]
+        return launcher.run("softmax.cuh", call, inputs, [(shape, "float32")],
+                            {"columns": shape[-1], "scale": self.scale})[0]
 
 
 class _Attention(Function):

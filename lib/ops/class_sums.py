@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lib.ops import choice, kernel
-from lib.ops.function import Function
-from utils.backend import jt
+from lib.ops import dispatch, launcher
+from lib.ops.autograd import Function
+from utils.runtime.backend import jt
 
 PATCH, SINGLE_SUMS = 1024, 2  # as in class_sums.cuh
 
@@ -21,7 +21,7 @@ def class_sums(fgs: list, bgs: list, labels):
     The choice of row k takes the maps that k + 1 has the bits of. Gradients reach fgs and bgs. A label that
     is no class makes the first sum NaN. Nothing of the size of the maps is stored but the gradients.
     """
-    if not choice.fused():
+    if not dispatch.fused():
         return _plain(fgs, bgs, labels)
     return _ClassSums(len(fgs), bool(bgs))(*fgs, *bgs, labels)
 
@@ -65,15 +65,15 @@ class _ClassSums(Function):
         shape = 2 ** self.maps - 1, SINGLE_SUMS + 2 * classes
         partial = batch * -(-height * width // PATCH), *shape
         call = self._source() + "class_sums(maps, out0_p, out1_p);"
-        return kernel.run("class_sums.cuh", call, list(inputs), [(shape, "float64"), (partial, "float64")],
-                          self.data)[0]
+        return launcher.run("class_sums.cuh", call, list(inputs), [(shape, "float64"), (partial, "float64")],
+                            self.data)[0]
 
     def grad(self, grad):
         count = len(self.inputs) - 1
         call = self._source() + (f"class_gradients(ClassGradients{self.template}{{maps, in{count + 1}_p, "
                                  f"{self._pointers('out')}}});")
         outputs = [(self.inputs[0].shape, "float32")] * count
-        return *kernel.run("class_sums.cuh", call, [*self.inputs, grad], outputs, self.data), None
+        return *launcher.run("class_sums.cuh", call, [*self.inputs, grad], outputs, self.data), None
 
     def _source(self) -> str:
         labels = f"in{len(self.inputs) - 1}_p"

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.ops import choice, depthwise, kernel
-from lib.ops.function import Function
+from lib.ops import depthwise, dispatch, launcher
+from lib.ops.autograd import Function
 from lib.ops.onednn import onednn_code
 from lib.ops.transpose import channels_first
 from lib.ops.transpose import channels_last as to_channels_last
-from utils.backend import jt
+from utils.runtime.backend import jt
 
 # X, Y and W stand for the inputs and outputs that hold image, result and weight.
 _SETUP = r"""
@@ -124,8 +124,8 @@ def conv2d(x, weight, bias, geometry: Geometry, channels_last: bool = False, rel
 
     weight is (O,C/groups,kh,kw), bias (O,) or None. ``relu`` has a ReLU applied to the result.
     """
-    if not choice.fused_on_cpu():
-        if choice.fused() and channels_last and geometry.keeps_size_by_channel(weight.shape):
+    if not dispatch.fused_on_cpu():
+        if dispatch.fused() and channels_last and geometry.keeps_size_by_channel(weight.shape):
             y = depthwise.depthwise_conv2d(x, weight, bias)
         else:
             y = _plain(x, weight, bias, geometry, channels_last)
@@ -172,7 +172,7 @@ class _Convolution(Function):
         if not self.has_bias:
             return grad_x, grad_weight
         if self.channels_last:
-            return grad_x, grad_weight, kernel.column_sums(grad_y)
+            return grad_x, grad_weight, launcher.column_sums(grad_y)
         return grad_x, grad_weight, grad_y.float64().sum([0, 2, 3]).float32()
 
     def _run(self, shapes: list, inputs: list, source: str, **names: str) -> list:

@@ -5,8 +5,8 @@ cuDNN wants such maps turned to channels first and back, which takes longer than
 
 from __future__ import annotations
 
-from lib.ops import kernel
-from lib.ops.function import Function
+from lib.ops import launcher
+from lib.ops.autograd import Function
 from lib.ops.transpose import swap_last
 
 _SIZES = "MapSize{(int)in0->shape[1], (int)in0->shape[2]}, in0->shape[3]"
@@ -27,7 +27,7 @@ class _Depthwise(Function):
 
     def grad(self, grad_y):
         grads = self._convolve(grad_y, turned=True), self._weight_gradient(grad_y)
-        return (*grads, kernel.column_sums(grad_y)) if self.has_bias else grads
+        return (*grads, launcher.column_sums(grad_y)) if self.has_bias else grads
 
     def _convolve(self, x, *bias, turned: bool):
         call = f"""
@@ -35,7 +35,7 @@ class _Depthwise(Function):
                   Depthwise<{self.kernel}>{{in0_p, in1_p, {"in2_p" if bias else "nullptr"}, out0_p, {_SIZES},
                                             {str(turned).lower()}}});
         """
-        return kernel.run("depthwise.cuh", call, [x, self.weight, *bias], [(x.shape, "float32")])[0]
+        return launcher.run("depthwise.cuh", call, [x, self.weight, *bias], [(x.shape, "float32")])[0]
 
     def _weight_gradient(self, grad_y):
         taps, channels = self.kernel ** 2, self.x.shape[-1]
@@ -44,6 +44,6 @@ class _Depthwise(Function):
             column_sums<{taps}>(DepthwiseTerms<{self.kernel}>{{in0_p, in1_p, {_SIZES}}},
                                 in0->num / in0->shape[3], in0->shape[3], out1_p, out0_p);
         """
-        outputs = [((taps, channels), "float32"), ((kernel.partial_count(rows), taps, channels), "float64")]
-        sums = kernel.run("depthwise.cuh", call, [self.x, grad_y], outputs)[0]
+        outputs = [((taps, channels), "float32"), ((launcher.partial_count(rows), taps, channels), "float64")]
+        sums = launcher.run("depthwise.cuh", call, [self.x, grad_y], outputs)[0]
         return swap_last(sums).reshape(self.shape)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lib.ops import choice, kernel
-from lib.ops.function import Function
+from lib.ops import dispatch, launcher
+from lib.ops.autograd import Function
 from lib.ops.onednn import onednn_code
-from utils.backend import jt
+from utils.runtime.backend import jt
 
 # Matrices of (rows, columns) float32; a transposed one is read by its strides.
 _SETUP = r"""
@@ -23,7 +23,7 @@ _PRODUCTS = {
 
 def linear(x, weight, bias):
     """x (...,I) times weight (O,I) transposed, plus bias (O,): (...,O), all float32."""
-    if not choice.fused_on_cpu():
+    if not dispatch.fused_on_cpu():
         return jt.nn.linear(x, weight, bias)
     return _Linear()(x, weight, bias)
 
@@ -35,7 +35,7 @@ class _Linear(Function):
 
     def grad(self, grad_y):
         x, weight = self.saved
-        grad_bias = kernel.column_sums(grad_y)
+        grad_bias = launcher.column_sums(grad_y)
         return (self._multiply("x", x.shape, [grad_y, weight]),
                 self._multiply("weight", weight.shape, [grad_y, x]), grad_bias)
 

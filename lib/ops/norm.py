@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Callable
 
-from lib.ops import choice, kernel
-from lib.ops.function import Function
-from utils import processes
-from utils.backend import jt
+from lib.ops import dispatch, launcher
+from lib.ops.autograd import Function
+from utils.runtime import collectives
+from utils.runtime.backend import jt
 
 _SIZES = '(long)data["batch"], (long)data["channels"], (long)data["plane"]'
 
@@ -69,12 +69,13 @@ def batch_norm(x, weight, bias, eps: float, residual=None, relu: bool = False):
     x and residual are float32 (N,C,H,W), weight and bias are (C,). Returns (y, mean, biased variance), the
     statistics float64 (C,) without gradient.
     """
-    share = processes.current_share(x.shape[0])
-    if choice.fused() and not share.split:  # the kernel has no place to wait for the others' sums
+    share = collectives.current_shard(x.shape[0])
+    if dispatch.fused() and not share.split:  # the kernel has no place to wait for the others' sums
         inputs = [x, weight, bias] if residual is None else [x, weight, bias, residual]
         return _BatchNorm(eps, relu)(*inputs)
     count = share.total * x.shape[2] * x.shape[3]
-    y, mean, variance = _normalise(x, weight, bias, (0, 2, 3), (0, 2, 3), eps, count, processes.batch_sum)
+    y, mean, variance = _normalise(x, weight, bias, (0, 2, 3), (0, 2, 3), eps, count,
+                                   collectives.all_reduce_batch)
     if residual is not None:
         y = y + residual
     return jt.nn.relu(y) if relu else y, mean.reshape(-1), variance.reshape(-1)
@@ -82,7 +83,7 @@ def batch_norm(x, weight, bias, eps: float, residual=None, relu: bool = False):
 
 def layer_norm(x, weight, bias, eps: float):
     """Layer normalisation over the last dimension: x is float32 (...,C), weight and bias are (C,)."""
-    if choice.fused():
+    if dispatch.fused():
         return _LayerNorm(eps)(x, weight, bias)
     last = x.ndim - 1
     return _normalise(x, weight, bias, (last,), tuple(range(last)), eps, x.shape[last], lambda x: x)[0]
@@ -105,7 +106,7 @@ class _BatchNorm(Function):
                 data["eps"], data["relu"] != 0);
         """
         outputs = [(x.shape, "float32"), *[((channels,), "float64")] * 2, ((channels,), "float32")]
-        result = kernel.run("norm.cuh", call, [x, weight, bias, *residual], outputs, self.data)
+        result = launcher.run("norm.cuh", call, [x, weight, bias, *residual], outputs, self.data)
         y, mean, variance, scale = result
         self.saved = x, y if self.relu else x, weight, mean, scale
         return y, mean.stop_grad(), variance.stop_grad()
@@ -120,7 +121,7 @@ class _BatchNorm(Function):
         """
         shapes = [x.shape, weight.shape, weight.shape, *([x.shape] if self.has_residual else [])]
         outputs = [(shape, "float32") for shape in shapes]
-        return kernel.run("norm.cuh", call, [*self.saved, grad_y], outputs, self.data)
+        return launcher.run("norm.cuh", call, [*self.saved, grad_y], outputs, self.data)
 
 
 class _LayerNorm(Function):
@@ -135,8 +136,8 @@ class _LayerNorm(Function):
             items((long)data["rows"], LayerNorm{in0_p, in1_p, in2_p, out0_p, out1_p, out2_p,
                                                 (long)data["columns"], data["eps"]});
         """
-        y, mean, scale = kernel.run("norm.cuh", call, [x, weight, bias],
-                                    [(x.shape, "float32"), *[((rows,), "float32")] * 2], self.data)
+        y, mean, scale = launcher.run("norm.cuh", call, [x, weight, bias],
+                                      [(x.shape, "float32"), *[((rows,), "float32")] * 2], self.data)
         self.saved = x, weight, mean, scale
         return y
 
@@ -148,6 +149,6 @@ class _LayerNorm(Function):
                                  data["columns"]);
         """
         outputs = [(x.shape, "float32"), ((2, columns), "float32"),
-                   ((kernel.partial_count(self.data["rows"]), 2, columns), "float64")]
-        grad_x, sums, _ = kernel.run("norm.cuh", call, [*self.saved, grad_y], outputs, self.data)
+                   ((launcher.partial_count(self.data["rows"]), 2, columns), "float64")]
+        grad_x, sums, _ = launcher.run("norm.cuh", call, [*self.saved, grad_y], outputs, self.data)
         return grad_x, sums[0], sums[1]

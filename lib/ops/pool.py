@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lib.ops import choice, kernel
-from lib.ops.function import Function
-from utils.backend import jt
+from lib.ops import dispatch, launcher
+from lib.ops.autograd import Function
+from utils.runtime.backend import jt
 
 
 def average_pool(x, size: int, stride: int = 1, padding: int = 0):
@@ -12,7 +12,7 @@ def average_pool(x, size: int, stride: int = 1, padding: int = 0):
 
     Equals PyTorch's avg_pool2d.
     """
-    return (_AveragePool if choice.fused() else _plain_average)(size, stride, padding)(x)
+    return (_AveragePool if dispatch.fused() else _plain_average)(size, stride, padding)(x)
 
 
 def max_pool(x):
@@ -20,7 +20,7 @@ def max_pool(x):
 
     The gradient goes to the first of equal pixels; a NaN is the largest.
     """
-    if not choice.fused():
+    if not dispatch.fused():
         return jt.nn.max_pool2d(x, 3, stride=2, padding=1)
     return _MaxPool(3, 2, 1)(x)
 
@@ -63,7 +63,7 @@ class _Pool(Function):
             items((long)data["planes"] * (long)data["{over}"],
                   {body}<{windows}>{{{windows}{{{sides}}}, {pointers}}});
         """
-        return kernel.run("pool.cuh", call, inputs, outputs, self.data)
+        return launcher.run("pool.cuh", call, inputs, outputs, self.data)
 
 
 class _AveragePool(_Pool):

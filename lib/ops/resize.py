@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lib.ops import choice, kernel
-from lib.ops.function import Function
-from utils.backend import jt
+from lib.ops import dispatch, launcher
+from lib.ops.autograd import Function
+from utils.runtime.backend import jt
 
 _AXES = ("const Axis rows(data[\"height\"], data[\"new_height\"], data[\"corners\"]),"
          " columns(data[\"width\"], data[\"new_width\"], data[\"corners\"]);\n")
@@ -17,7 +17,7 @@ def resize_bilinear(x, size: tuple[int, int], align_corners: bool = False):
     """
     if tuple(x.shape[2:]) == tuple(size):
         return x
-    if not choice.fused():
+    if not dispatch.fused():
         return jt.nn.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
     return _Resize(size, align_corners)(x)
 
@@ -36,20 +36,21 @@ class _Resize(Function):
         self.shape = batch, channels, height, width = x.shape
         self.data = {"planes": batch * channels, "height": height, "width": width, "new_height": self.size[0],
                      "new_width": self.size[1], "corners": int(self.corners)}
-        return kernel.run("resize.cuh", _AXES + 'resize(data["planes"], in0_p, out0_p, rows, columns);', [x],
-                          [((batch, channels, *self.size), "float32")], self.data)[0]
+        call = 'resize(data["planes"], in0_p, out0_p, rows, columns);'
+        return launcher.run("resize.cuh", _AXES + call, [x],
+                            [((batch, channels, *self.size), "float32")], self.data)[0]
 
     def grad(self, grad_y):
         batch, channels, height, _ = self.shape
         gathered = (batch, channels, height, self.size[1])
         call = 'resize_adjoint(data["planes"], in0_p, out1_p, out0_p, rows, columns);'
-        return kernel.run("resize.cuh", _AXES + call, [grad_y],
-                          [(self.shape, "float32"), (gathered, "float32")], self.data)[0]
+        return launcher.run("resize.cuh", _AXES + call, [grad_y],
+                            [(self.shape, "float32"), (gathered, "float32")], self.data)[0]
 
 
 def upsample_nearest(x):
     """(N,C,H,W) float32 maps to (N,C,2H,2W): each pixel four times."""
-    if not choice.fused():
+    if not dispatch.fused():
         batch, channels, height, width = x.shape
         spread = x.reshape(batch, channels, height, 1, width, 1).broadcast(
             [batch, channels, height, 2, width, 2])
@@ -69,4 +70,4 @@ class _UpsampleNearest(Function):
     @staticmethod
     def _rows(body: str, x, shape: tuple[int, ...]):
         call = f'const long width = data["width"]; items(out0->num / width, {body}{{in0_p, out0_p, width}});'
-        return kernel.run("resize.cuh", call, [x], [(shape, "float32")], {"width": shape[3]})[0]
+        return launcher.run("resize.cuh", call, [x], [(shape, "float32")], {"width": shape[3]})[0]

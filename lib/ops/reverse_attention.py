@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lib.ops import choice, kernel
-from lib.ops.function import Function
+from lib.ops import dispatch, launcher
+from lib.ops.autograd import Function
 from lib.ops.resize import resize_bilinear
-from utils.backend import jt
+from utils.runtime.backend import jt
 
 
 def reverse_attention(guide, feature):
@@ -30,7 +30,7 @@ def _background(guide):
 
 def gate(logits, feature):
     """sigmoid(logits) * feature, the logits (N,1,h,w) being those of every channel of (N,C,h,w)."""
-    if not choice.fused():
+    if not dispatch.fused():
         return jt.sigmoid(logits) * feature
     return _Gate()(logits, feature)
 
@@ -49,7 +49,7 @@ def dsra_gain(fg, guide_fg, guide_bg, gain: str = "softmax"):
     if gain == "softmax" and fg.shape[1] == 1:
         return fg + fg
     guide_fg, guide_bg = (resize_bilinear(guide, fg.shape[2:]) for guide in (guide_fg, guide_bg))
-    if not choice.fused():
+    if not dispatch.fused():
         return fg + fg * _GAMMA[gain](guide_fg - guide_bg)
     return _DsraGain(gain)(fg, guide_fg, guide_bg)
 
@@ -69,15 +69,15 @@ _SIZES = 'data["batch"], data["channels"], data["plane"]'
 class _Gate(Function):
     def execute(self, logits, feature):
         call = f"gate(in0_p, in1_p, out0_p, out1_p, {_SIZES});"
-        result, weights = kernel.run("gate.cuh", call, [logits, feature],
-                                     [(feature.shape, "float32"), (logits.shape, "float32")], _sizes(feature))
+        outputs = [(feature.shape, "float32"), (logits.shape, "float32")]
+        result, weights = launcher.run("gate.cuh", call, [logits, feature], outputs, _sizes(feature))
         self.saved = weights, feature
         return result
 
     def grad(self, grad):
         weights, feature = self.saved
         call = f"gate_gradients(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES});"
-        grad_feature, grad_logits = kernel.run(
+        grad_feature, grad_logits = launcher.run(
             "gate.cuh", call, [weights, feature, grad],
             [(feature.shape, "float32"), (weights.shape, "float32")], _sizes(feature))
         return grad_logits, grad_feature
@@ -90,14 +90,14 @@ class _DsraGain(Function):
     def execute(self, fg, guide_fg, guide_bg):
         self.data = _sizes(fg)
         call = f"dsra_gain<{self.gamma}>(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES});"
-        result, gamma = kernel.run("dsra_gain.cuh", call, [fg, guide_fg, guide_bg],
-                                   [(fg.shape, "float32")] * 2, self.data)
+        result, gamma = launcher.run("dsra_gain.cuh", call, [fg, guide_fg, guide_bg],
+                                     [(fg.shape, "float32")] * 2, self.data)
         self.saved = fg, gamma
         return result
 
     def grad(self, grad):
         fg, gamma = self.saved
         call = f"dsra_gain_gradients<{self.gamma}>(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES});"
-        grad_fg, grad_difference = kernel.run("dsra_gain.cuh", call, [fg, gamma, grad],
-                                              [(fg.shape, "float32")] * 2, self.data)
+        grad_fg, grad_difference = launcher.run("dsra_gain.cuh", call, [fg, gamma, grad],
+                                                [(fg.shape, "float32")] * 2, self.data)
         return grad_fg, grad_difference, -grad_difference

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lib.ops import choice, kernel
-from lib.ops.function import Function
+from lib.ops import dispatch, launcher
+from lib.ops.autograd import Function
 from lib.ops.pool import average_pool
-from utils.backend import jt
+from utils.runtime.backend import jt
 
 
 def boundary_weight(mask):
@@ -14,12 +14,12 @@ def boundary_weight(mask):
     mask is float32 (N,C,H,W); zeros outside count in the mean. No gradient.
     """
     mask = mask.detach()
-    if not choice.fused():
+    if not dispatch.fused():
         return 1.0 + 5.0 * jt.abs(average_pool(mask, 31, stride=1, padding=15) - mask)
     batch, channels, height, width = mask.shape
     call = 'boundary_weight(in0_p, out0_p, out1_p, data["planes"], data["height"], data["width"]);'
-    return kernel.run("boundary_weight.cuh", call, [mask], [(mask.shape, "float32")] * 2,
-                      {"planes": batch * channels, "height": height, "width": width})[0]
+    return launcher.run("boundary_weight.cuh", call, [mask], [(mask.shape, "float32")] * 2,
+                        {"planes": batch * channels, "height": height, "width": width})[0]
 
 
 def structure_loss(fg, bg, mask, weight, background_share: float = 0.0, weighted_bce: bool = True):
@@ -33,7 +33,7 @@ def structure_loss(fg, bg, mask, weight, background_share: float = 0.0, weighted
 
     Without ``weighted_bce`` the foreground's BCE is the plain mean.
     """
-    if not choice.fused():
+    if not dispatch.fused():
         return _plain(fg, bg, mask, weight, background_share, weighted_bce)
     options = {"background_share": background_share, "weighted_bce": weighted_bce, "has_bg": bg is not None}
     # In place of a missing bg any map does; it is not read.
@@ -80,7 +80,8 @@ class _StructureLoss(Function):
         call = _MAPS + "structure_loss(maps, out0_p, out1_p, out2_p, out3_p);"
         outputs = [((1,), "float32"), ((planes, SLOPES), "float64"), ((planes,), "float64"),
                    ((planes, -(-size // SHARE), SUMS), "float64")]
-        loss, slopes, *_ = kernel.run("structure_loss.cuh", call, [fg, bg, mask, weight], outputs, self.data)
+        loss, slopes, *_ = launcher.run("structure_loss.cuh", call, [fg, bg, mask, weight], outputs,
+                                        self.data)
         self.saved = fg, bg, mask, weight, slopes
         return loss
 
@@ -89,5 +90,5 @@ class _StructureLoss(Function):
         shape = self.saved[0].shape
         has_bg = self.options["has_bg"]
         outputs = [(shape, "float32"), (shape if has_bg else (1,), "float32")]
-        grad_fg, grad_bg = kernel.run("structure_loss.cuh", call, [*self.saved, grad], outputs, self.data)
+        grad_fg, grad_bg = launcher.run("structure_loss.cuh", call, [*self.saved, grad], outputs, self.data)
         return grad_fg, grad_bg if has_bg else None, None, None

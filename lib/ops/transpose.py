@@ -6,13 +6,13 @@ the host and back.
 
 from __future__ import annotations
 
-from lib.ops import choice, kernel
-from lib.ops.function import Function
+from lib.ops import dispatch, launcher
+from lib.ops.autograd import Function
 
 
 def swap_last(x):
     """(...,R,C) to (...,C,R), float32."""
-    if not choice.fused():
+    if not dispatch.fused():
         axes = list(range(x.ndim))
         return x.transpose([*axes[:-2], axes[-1], axes[-2]])
     return _SwapLast()(x)
@@ -45,5 +45,5 @@ class _SwapLast(Function):
             items(Transpose::tiles(out0->num / (rows * columns), rows, columns),
                   Transpose{in0_p, out0_p, rows, columns});
         """
-        return kernel.run("transpose.cuh", call, [x], [((*planes, columns, rows), "float32")],
-                          {"rows": rows, "columns": columns})[0]
+        return launcher.run("transpose.cuh", call, [x], [((*planes, columns, rows), "float32")],
+                            {"rows": rows, "columns": columns})[0]

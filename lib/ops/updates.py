@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import chain
 
-from lib.ops import choice, kernel
-from utils.backend import jt
+from lib.ops import dispatch, launcher
+from utils.runtime.backend import jt
 
 BETAS = (0.9, 0.999)
 EPS = 1e-8
@@ -19,7 +19,7 @@ def adam_step(values: list, gradients: list, means: list, squares: list, clip: f
     Gradients are multiplied by ``scale``, then clamped to [-clip, clip]; ``rate`` is lr / (1 - beta1^t) and
     ``correction`` is sqrt(1 - beta2^t). The values are multiplied by ``decay`` first (AdamW).
     """
-    if choice.fused():
+    if dispatch.fused():
         _update("Adam", [gradients], [values, means, squares], {
             "scale": scale, "clip": clip, "rate": rate, "correction": correction, "decay": decay, "eps": EPS,
             "old_mean": BETAS[0], "new_mean": 1.0 - BETAS[0],
@@ -34,7 +34,7 @@ def adam_step(values: list, gradients: list, means: list, squares: list, clip: f
 
 def average_step(averages: list, values: list, decay: float) -> None:
     """Moves ``averages`` to decay times themselves and 1 - decay times ``values``, all float32."""
-    if choice.fused():
+    if dispatch.fused():
         _update("Average", [values], [averages], {"old": decay, "recent": 1.0 - decay})
         return
     for average, value in zip(averages, values):
@@ -52,8 +52,8 @@ def _update(change: str, inputs: list[list], variables: list[list], data: dict[s
     for start in range(0, len(tensors), TENSORS):
         groups = list(zip(*tensors[start:start + TENSORS]))
         read, changed = groups[:len(inputs)], groups[len(inputs):]
-        kernel.update("updates.cuh", _call(change, len(read), len(changed), len(groups[0]), data),
-                      [*chain(*read)], [*chain(*changed)], data)
+        launcher.update("updates.cuh", _call(change, len(read), len(changed), len(groups[0]), data),
+                        [*chain(*read)], [*chain(*changed)], data)
 
 
 def _call(change: str, read: int, changed: int, count: int, data: dict[str, float]) -> str:

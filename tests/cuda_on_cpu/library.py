@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.ops import kernel
+from lib.ops import launcher
 from tests.cuda_on_cpu.rewrite import rewrite
-from tests.kernel_calls import Call, translation_unit
+from tests.helpers.kernel_calls import Call, translation_unit
 
 DEVICE = Path(__file__).with_name("device.h")
 FLAGS = ("-std=c++14", "-O1", "-fopenmp", "-shared", "-fPIC")
@@ -111,7 +111,7 @@ def build(source: Path, *more_flags: str) -> Path:
 
 def compile_both(calls: list[Call], folder: Path) -> tuple[Kernels, Kernels]:
     """(CUDA's half on the CPU, the CPU's own half). Loops over elements have at most two blocks on CUDA."""
-    for path in kernel.FOLDER.glob("*.cuh"):
+    for path in launcher.FOLDER.glob("*.cuh"):
         (folder / path.name).write_text(rewrite(path.read_text()))
     loops = folder / "parallel.cuh"
     text, count = re.subn("blocks < 65536 [?] blocks : 65536", "blocks < 2 ? blocks : 2", loops.read_text())

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from utils import backend, cuda, cuda_home
+from utils.runtime import backend, cuda, cuda_home
 
 HERE = Path(__file__).parent
 

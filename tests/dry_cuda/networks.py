@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lib.catalog import NETWORKS
-from utils import backend, precisions
+from lib.registry import NETWORKS
+from utils.runtime import backend, precisions
 
 SIZE, CALLS = 64, 3
 

@@ -7,8 +7,8 @@ import sys
 
 def main(network: str, seed: int, file: str) -> None:
     from lib import build_model
-    from utils.backend import jt
     from utils.checkpoint import save_weights
+    from utils.runtime.backend import jt
 
     jt.set_global_seed(seed)
     save_weights(build_model(network), file, {"model_type": network, "seed": seed})

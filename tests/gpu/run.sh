@@ -52,7 +52,7 @@ smoke) "$python" -m jittor_pranet doctor --smoke --device cuda 2>&1 | tee "$OUT/
 tests) within "$python" -m pytest -q -m gpu -p no:cacheprovider --durations=20 2>&1 | tee "$OUT/tests.txt" ;;
 precision)
     for each in fp32 tf32 amp; do
-        within "$python" -m tests.parity_report --device cuda --precision $each 2>&1 | tee "$OUT/parity-$each.md"
+        within "$python" -m tests.tools.parity_report --device cuda --precision $each 2>&1 | tee "$OUT/parity-$each.md"
     done ;;
 benchmark)
     for task in "ops --against plain torch" "infer --bs 1 16 --against torch torch.compile" \

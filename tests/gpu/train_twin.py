@@ -15,12 +15,13 @@ import torch.nn.functional as F
 
 from jittor_pranet.reference_torch import build_torch_model
 from jittor_pranet.train import learning_rate
+from jittor_pranet.training.binary import SCALES, scaled_sizes
 from jittor_pranet.training.logs import Log
 from jittor_pranet.training.options import Config, add_arguments, new_config
-from jittor_pranet.training.polyps import SCALES, scaled_sizes
 from utils.checkpoint import read_weights, save_arrays
-from utils.dataset import TrainSet, batches_per_epoch, epoch_batches
-from utils.interruption import Interruption
+from utils.data.polyps import TrainSet, batches_per_epoch, epoch_batches
+from utils.runtime import collectives
+from utils.signals import Interruption
 
 TOGETHER = 20  # steps whose losses are fetched at once, as the published code prints them: no GPU waits
 COLUMNS = ("step", "epoch", "size", "lr", "loss", "seconds", "images_per_s")
@@ -70,16 +71,16 @@ class Twin:
         sizes = scaled_sizes(config.trainsize)
         total = min(config.epochs * epoch_steps, config.max_steps or config.epochs * epoch_steps)
         with Interruption() as interruption:
-            while self.steps < total and not interruption.agree():
+            while self.steps < total and not collectives.any_signal(interruption):
                 epoch, done = divmod(self.steps, epoch_steps)
                 batch, scale = divmod(done, len(SCALES))
                 batches = epoch_batches(train_set, config.batchsize, config.seed, epoch, 2, batch)
                 for images, masks, _ in batches:
                     for size in sizes[scale:]:
-                        if self.steps < total and not interruption.agree():
+                        if self.steps < total and not collectives.any_signal(interruption):
                             self.step(images, masks, size, epoch)
                     scale = 0
-                    if interruption.agree():
+                    if collectives.any_signal(interruption):
                         break
         self.save()
 

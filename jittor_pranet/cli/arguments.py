@@ -1,0 +1,86 @@
+"""Kinds of values on the command line, and the flags of all programs that use a trained network."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from lib.inference import PolypSegmenter
+from lib.registry import GAINS, NETWORKS
+from utils.runtime import backend, precisions
+
+
+def whole(at_least: int):
+    """An argparse type: a whole number that is not below ``at_least``."""
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        if value < at_least:
+            raise argparse.ArgumentTypeError(f"{value} is too small, expected {at_least} or more")
+        return value
+    return parse
+
+
+def positive(text: str) -> float:
+    """An argparse type: a finite number above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number above zero")
+    return value
+
+
+def fraction(text: str) -> float:
+    """An argparse type: a number from 0 to below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
+    return value
+
+
+def add_device_arguments(parser: argparse.ArgumentParser, precision: str = "fp32") -> None:
+    """``precision`` is the one where the flag is not given."""
+    backend.add_device_argument(parser)
+    precisions.add_precision_argument(parser, precision)
+    parser.add_argument("--plain_ops", action="store_true",
+                        help="compute by plain formulas in Jittor's own operations, several times slower, in "
+                             "place of the fused operations of lib/ops")
+
+
+def prepare_device(args: argparse.Namespace) -> str:
+    """Sets up what the flags of `add_device_arguments` ask for. Returns the device, "cpu" or "cuda"."""
+    device = backend.prepare(args.device, args.precision)
+    if args.plain_ops:
+        from lib import ops
+
+        ops.use_plain_formulas()
+    return device
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", required=True, metavar="FILE", default=argparse.SUPPRESS,
+                        help=".npz of this program, or the .pth or .pkl of another")
+    parser.add_argument("--model_type", default=None, metavar="NAME",
+                        help=f"one of {', '.join(NETWORKS)}; left out, what the weights say of themselves")
+    parser.add_argument("--gain", default=None, choices=GAINS,
+                        help="of V2 and DSRA networks, see docs/dsra.md; left out, what the weights say, or "
+                             "softmax as published")
+    parser.add_argument("--testsize", type=int, default=352, help="side the images are resized to, in pixels")
+    parser.add_argument("--tta", choices=("none", "flips"), default="none",
+                        help="flips averages each image's logits with those of its three mirror images, in "
+                             "four times the time; not published")
+    add_device_arguments(parser)
+
+
+def load_segmenter(args: argparse.Namespace) -> PolypSegmenter:
+    """The network that the flags of `add_network_arguments` describe. Raises what `PolypSegmenter` does."""
+    prepare_device(args)
+    return PolypSegmenter(args.weights, args.model_type, args.testsize, args.device, args.tta == "flips",
+                          gain=args.gain)

@@ -1,0 +1,1 @@
+"""Parts of the program evaluate: one module for each task, and the files that both write."""

@@ -1,0 +1,1 @@
+"""Reference implementations of the metrics, by their definitions: slow, for tests and timings."""

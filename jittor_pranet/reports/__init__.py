@@ -1,0 +1,1 @@
+"""The HTML reports of an evaluation, and what is drawn over images."""

@@ -1,0 +1,156 @@
+"""The task multiclass: scans whose every pixel has a class, at one size, with AdamW at a constant rate."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jittor_pranet.cli.scan_options import reading_of
+from jittor_pranet.training.options import Config
+from jittor_pranet.training.pictures import write_label_samples
+from jittor_pranet.training.task import Measured
+from jittor_pranet.training.validation import SAMPLES, SPLIT, batches_to_test, spread
+from lib.inference import most_likely
+from utils import ranks
+from utils.data.image_io import name_some
+from utils.data.slices import (
+    LabelledSlices,
+    Slice,
+    batches_per_epoch,
+    network_input,
+    resize_labels,
+    slice_batches,
+)
+from utils.errors import UserError
+from utils.metrics.multiclass import FIGURES, LabelMeasures, ScanFigures, count_labels
+from utils.runtime import backend, collectives
+from utils.signals import Interruption
+
+
+@dataclass(frozen=True)
+class LabelSample:
+    """A slice: its image (C,H,W) in [0,1], and the labels found and the true ones (H,W)."""
+
+    piece: Slice
+    image: np.ndarray
+    found: np.ndarray
+    labels: np.ndarray
+
+
+class Classes:
+    """See `jittor_pranet.training.task`.
+
+    Raises:
+        UserError: a defect of the training set, or of the one to choose the best weights on.
+    """
+
+    def __init__(self, config: Config, in_memory: bool):
+        self.config = config
+        whole = LabelledSlices(config.train_path, reading_of(config), config.trainsize, in_memory,
+                               config.train_list)
+        self.fingerprint = whole.fingerprint
+        self.train_set, self.selection = split(config, whole)
+        self.sizes = [config.trainsize]
+        self.batches_per_epoch = batches_per_epoch(self.train_set, config.batchsize)
+        self.figures = tuple(f"val_dice{label}" for label in range(1, config.num_class))
+
+    def __str__(self) -> str:
+        train, held = (f"{len(each)} slices of {len({scan.group for scan in each.scans})} patients"
+                       for each in (self.train_set, self.selection))
+        return f"{train}, {held} to choose the best weights on"
+
+    @property
+    def selects(self) -> bool:
+        return bool(self.selection.scans)
+
+    def batches(self, epoch: int, workers: int, first_batch: int,
+                ) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
+        config = self.config
+        return slice_batches(self.train_set, config.batchsize, config.seed, epoch, not config.no_augmentation,
+                             workers, first_batch)
+
+    def loss_names(self, model) -> list[str]:
+        return list(model.decoder.class_terms)
+
+    def losses(self, model, images, labels, size: int) -> list:
+        return model.class_losses(model(images), labels)
+
+    def measure(self, model, interruption: Interruption) -> Measured | None:
+        """Mean Dice over the classes of every patient's slices together."""
+        pieces = self.selection.slices
+        shown = spread(pieces, SAMPLES)
+        counts, samples = defaultdict(int), []
+        for sample in self.predict(model, pieces[ranks.RANK::ranks.WORLD_SIZE]):
+            counts[sample.piece.scan.group] += count_labels(sample.found[None], sample.labels[None],
+                                                            self.config.num_class)
+            samples += [sample] if sample.piece in shown else []
+            if interruption.signal:
+                break
+        if collectives.any_signal(interruption):
+            return None
+        gathered = collectives.all_gather((dict(counts), samples))
+        order = {piece: number for number, piece in enumerate(pieces)}
+        samples = sorted((each for _, part in gathered for each in part), key=lambda each: order[each.piece])
+        return self._judge([counts for counts, _ in gathered], samples)
+
+    def _judge(self, counts: list[dict[str, np.ndarray]], samples: list[LabelSample]) -> Measured:
+        """Of the confusion matrices of patients, each of whom more than one process may have seen."""
+        measures = LabelMeasures(self.config.num_class)
+        for group in sorted(set().union(*counts)):
+            measures.add(ScanFigures(sum(part[group] for part in counts if group in part)))
+        dice = measures.class_means()[:, FIGURES.index("Dice")]
+        figures = {name: None if np.isnan(each) else float(each) for name, each in zip(self.figures, dice)}
+        return Measured(measures.means()["Dice"], samples, figures)
+
+    def predict(self, model, pieces: list[Slice]) -> Iterator[LabelSample]:
+        """The label maps that the program test would write, one after the other."""
+        size, batch_size = self.config.trainsize, ranks.shard_of(self.config.batchsize).size
+        reading = self.selection.reading
+
+        def load(piece: Slice) -> tuple[Slice, np.ndarray, np.ndarray, np.ndarray]:
+            image, labels = piece.read(reading)
+            return piece, image, network_input(image[None], size), labels
+
+        for batch in batches_to_test(model, load, pieces, batch_size):
+            with backend.jt.no_grad():
+                images = backend.jt.array(np.concatenate([each for _, _, each, _ in batch]))
+                found = most_likely(self.merge(model, model(images)))
+            for (piece, image, _, labels), each in zip(batch, found):
+                yield LabelSample(piece, image, resize_labels(each, labels.shape), labels)
+
+    def merge(self, model, maps: list):
+        """The logits to choose the best weights by."""
+        logits = model.merge(maps)
+        return logits - sum(maps[len(maps) // 2:]) if self.config.published_validation else logits
+
+    def write_samples(self, path: Path, samples: list[LabelSample], title: str) -> None:
+        write_label_samples(path, [(each.image, each.found, each.labels) for each in samples], title)
+
+
+def split(config: Config, whole: LabelledSlices) -> tuple[LabelledSlices, LabelledSlices]:
+    """What to train on, and what to choose the best weights on, if anything.
+
+    Raises:
+        UserError: too few patients, none held out shows a class, or a defect of --val_path.
+    """
+    if config.val_path:
+        return whole, LabelledSlices(config.val_path, whole.reading, config.trainsize, names=config.val_list)
+    groups = sorted({scan.group for scan in whole.scans})
+    if config.val_fraction == 0:
+        return whole, whole.subset([])
+    if len(groups) < 2:
+        raise UserError(f"--val_fraction {config.val_fraction}: {config.train_path} has one patient only, "
+                        f"{groups[0]}, none to hold out; train on all with --val_fraction 0, or give "
+                        "--val_path")
+    count = min(max(round(config.val_fraction * len(groups)), 1), len(groups) - 1)
+    chosen = np.random.default_rng([config.seed, SPLIT]).permutation(len(groups))[:count]
+    held = {groups[index] for index in chosen}
+    parts = [[scan for scan in whole.scans if (scan.group in held) == wanted] for wanted in (False, True)]
+    if not whole.labelled.intersection(parts[1]):
+        raise UserError(f"--val_fraction {config.val_fraction}: the patients held out show no class "
+                        f"({name_some(sorted(held))}); take another --seed, or give --val_path")
+    return whole.subset(parts[0]), whole.subset(parts[1])

@@ -1,0 +1,209 @@
+"""A trained network as a function of images, for programs and for use from Python."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Callable, Union
+
+import numpy as np
+from PIL import Image
+
+from lib.registry import GAINS, check_size, find_network
+from utils.checkpoint import load_weights, read_info
+from utils.data.image_io import name_some, read_rgb
+from utils.data.polyps import normalise
+from utils.errors import UserError
+from utils.runtime import backend
+from utils.runtime.memory import is_device_full
+
+FLIPS = ((2,), (3,), (2, 3))  # axes of (N,C,H,W): top to bottom, left to right, both
+
+Picture = Union[str, os.PathLike, Image.Image, np.ndarray]
+
+
+class Segmenter:
+    """A network with trained weights, in testing mode.
+
+    Args:
+        weights: .npz of the program train, or the .pth or .pkl of another.
+        model_type: one of `lib.NETWORKS`; None takes what the weights say of themselves.
+        size: side of the square that images are resized to, a multiple of 32.
+        device: one of `utils.runtime.backend.DEVICES`.
+        flips: average the logits of the image and of its three mirror images, in four times the time.
+        num_class, gain: see `lib.build_model`; None takes what the weights say of themselves, or else a
+            network of one class as published.
+
+    Attributes:
+        most: images that the device's memory is trusted to hold at a time; halved when it proves too small.
+
+    Raises:
+        UserError: a file cannot be read, a weight is missing or of another shape, a name or size is wrong.
+    """
+
+    def __init__(self, weights: str | os.PathLike, model_type: str | None = None, size: int = 352,
+                 device: str = "auto", flips: bool = False, num_class: int | None = None,
+                 gain: str | None = None):
+        check_size(size)
+        self.model_type = model_type or network_of(weights)
+        self.size, self.flips, self.most = size, flips, sys.maxsize
+        self.device = backend.prepare(device)
+        self.model = load_model(self.model_type, weights, num_class, gain)
+        self._compiled = False
+
+    def _in_parts(self, images: np.ndarray, finish: Callable[[object, slice], list[np.ndarray]],
+                  ) -> Iterator[np.ndarray]:
+        """Yields what ``finish`` makes of the logits (n,num_class,size,size) of a part of the images.
+
+        Raises:
+            UserError: the device's memory does not hold a single image.
+        """
+        done = 0
+        while done < len(images):
+            part = slice(done, done + min(self.most, len(images) - done))
+            results = self._attempt(images, part, finish)
+            if results is None:
+                self._halve(part.stop - part.start)
+            else:
+                yield from results
+                done = part.stop
+
+    def _attempt(self, images: np.ndarray, part: slice, finish: Callable) -> list[np.ndarray] | None:
+        """The results, or None where the device's memory does not hold that many images."""
+        compiling = nullcontext() if self._compiled else backend.compiling("first image")
+        try:
+            with compiling, backend.jt.no_grad():
+                results = finish(self._logits(backend.jt.array(images[part])), part)
+        except RuntimeError as error:
+            if not is_device_full(error):
+                raise
+            return None
+        self._compiled = True
+        return results
+
+    def _logits(self, images):
+        """Logits (N,num_class,size,size): the mean over the mirror images, each mirrored back."""
+        logits = self.model.merge(self.model(images))
+        for axes in FLIPS if self.flips else ():
+            mirrored = self.model.merge(self.model(backend.jt.flip(images, list(axes))))
+            logits += backend.jt.flip(mirrored, list(axes))
+        return logits / (1 + len(FLIPS)) if self.flips else logits
+
+    def _halve(self, tried: int) -> None:
+        """After ``tried`` images at a time were too many."""
+        backend.jt.gc()  # what was allocated on the way is kept for the next try otherwise
+        if tried == 1:
+            raise UserError(f"the device's memory does not hold one image at {self.size}x{self.size} pixels; "
+                            "take a smaller --testsize, or --device cpu")
+        self.most = tried // 2
+        print(f"the device's memory does not hold {tried} images at a time; going on with {self.most}",
+              file=sys.stderr)
+
+
+class PolypSegmenter(Segmenter):
+    """A binary network as a function of pictures; see `Segmenter`.
+
+    Raises:
+        UserError: the weights are of several classes.
+    """
+
+    def __init__(self, weights: str | os.PathLike, *args, **options):
+        super().__init__(weights, *args, **options)
+        if self.model.num_class > 1:
+            raise UserError(f"{weights}: are of {self.model.num_class} classes, this is for one; take "
+                            "`test --task multiclass`")
+
+    def predict(self, image: Picture) -> np.ndarray:
+        """The probability of polyp at every pixel: float32 (H, W) in [0, 1].
+
+        Args:
+            image: a file, a PIL image, or uint8 (H, W, 3) in RGB.
+        """
+        if isinstance(image, (str, os.PathLike)):
+            image = read_rgb(image)
+        elif isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        image = image.convert("RGB")
+        return next(self.maps(normalise(image, self.size)[None], [(image.height, image.width)]))
+
+    def maps(self, images: np.ndarray, sizes: Sequence[tuple[int, int]], minmax: bool = False,
+             ) -> Iterator[np.ndarray]:
+        """Yields the map of each image, float32 (height, width) of its size; see `finish_map`.
+
+        Args:
+            images: float32 (N,3,size,size) as `utils.data.polyps.normalise` gives them.
+
+        Raises:
+            UserError: the device's memory does not hold a single image.
+        """
+        def finish(logits, part: slice) -> list[np.ndarray]:
+            return [finish_map(logits[index:index + 1], size, minmax)
+                    for index, size in enumerate(sizes[part])]
+
+        return self._in_parts(images, finish)
+
+
+class ScanSegmenter(Segmenter):
+    """A network of many classes as a function of slices; see `Segmenter`."""
+
+    def label_maps(self, images: np.ndarray) -> Iterator[np.ndarray]:
+        """Yields the label map of each image, uint8 (size,size).
+
+        Args:
+            images: float32 (N,C,size,size) as `utils.data.slices.network_input` gives them.
+
+        Raises:
+            UserError: the device's memory does not hold a single image.
+        """
+        return self._in_parts(images, lambda logits, part: list(most_likely(logits)))
+
+
+def most_likely(logits) -> np.ndarray:
+    """Logits (N,num_class,h,w) to label maps uint8 (N,h,w): the class of the highest, the first of equals."""
+    return np.argmax(logits.numpy(), axis=1).astype(np.uint8)
+
+
+def network_of(weights: str | os.PathLike) -> str:
+    """The network that a file of ours says it is of. Raises UserError if it says nothing."""
+    said = read_info(weights).get("model_type")
+    if not isinstance(said, str):
+        raise UserError(f"{weights}: does not say which network it is of; give --model_type")
+    find_network(said)
+    return said
+
+
+def finish_map(logits, size: tuple[int, int], minmax: bool) -> np.ndarray:
+    """Logits (1,1,h,w) to a map float32 (height, width) in [0,1]: resize, sigmoid, stretch to the full range.
+
+    The extremes are those of the one image; the published Jittor script takes them over the batch.
+    """
+    from lib.ops import resize_bilinear
+
+    values = backend.jt.sigmoid(resize_bilinear(logits, size)).numpy()[0, 0]
+    if minmax:
+        values = (values - values.min()) / (values.max() - values.min() + 1e-8)
+    return values
+
+
+def load_model(model_type: str, weights: str | os.PathLike, num_class: int | None = None,
+               gain: str | None = None):
+    """The network in testing mode; see `Segmenter`.
+
+    Raises:
+        UserError: a weight is missing or of another shape.
+    """
+    from lib.assembly import build_model
+
+    said = read_info(weights)  # a stranger's, perhaps
+    if num_class is None:
+        num_class = said["num_class"] if isinstance(said.get("num_class"), int) else 1
+    model = build_model(model_type, num_class, gain or said.get("gain") or GAINS[0])
+    unexpected = load_weights(model, weights, allow_unexpected=True).unexpected
+    if unexpected:
+        print(f"{weights}: {len(unexpected)} names are not part of {model_type} and are left out: "
+              f"{name_some(list(unexpected))}")
+    model.eval()
+    model.fuse()
+    return model

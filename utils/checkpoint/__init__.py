@@ -1,0 +1,15 @@
+"""Weights: files of several formats, read without running anything, and models that they are loaded into."""
+
+from __future__ import annotations
+
+from utils.checkpoint.formats import read_info, read_weights
+from utils.checkpoint.loading import (
+    Mismatch,
+    load_encoder_weights,
+    load_weights,
+    save_arrays,
+    save_weights,
+)
+
+__all__ = ["Mismatch", "load_encoder_weights", "load_weights", "read_info", "read_weights", "save_arrays",
+           "save_weights"]

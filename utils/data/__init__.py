@@ -1,0 +1,1 @@
+"""Images, scans and videos on disk: finding, reading, checking and preparing them for a network."""

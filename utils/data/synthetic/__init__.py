@@ -1,0 +1,1 @@
+"""Synthetic images, scans and weights, to try programs on and to test them."""

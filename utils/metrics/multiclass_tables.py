@@ -1,0 +1,123 @@
+"""Tables of the measures of label maps, for the terminal and for the report."""
+
+from __future__ import annotations
+
+import math
+
+from utils.metrics.multiclass import FIGURES, STATES
+from utils.metrics.scoring import SetScores
+from utils.metrics.tables import Table, points
+
+HEADINGS = dict(zip(FIGURES, ("Dice", "IoU", "HD95", "ASSD", "HD95 mm", "ASSD mm")))
+
+PAPER = {
+    "Synapse": {
+        "EMCAD-B2": (82.71, 74.65, 21.74),
+        "EMCAD-B2-DSRA": (83.75, 74.81, 17.77),
+        "MIST": (81.91, None, 14.93),
+        "MIST-DSRA": (83.27, None, 14.11),
+    },
+    "ACDC": {
+        "MIST": (91.73, None, None),
+        "MIST-DSRA": (92.31, None, None),
+        "MERIT": (91.78, None, None),
+        "MERIT-DSRA": (92.28, None, None),
+    },
+}
+"""Of Tables 2 and 3 of PraNet-V2: set, network, and its figures in the order of `PAPER_COLUMNS`."""
+PAPER_COLUMNS = ("Dice", "IoU", "HD95")
+
+CONSEQUENCES = {
+    "sound": "missed and false ones have Dice and IoU 0 and no HD95 and ASSD, absent ones are left out",
+    "published": "missed and absent ones have 0 in all figures, false ones Dice and IoU 1, HD95 and ASSD 0",
+}
+"""What a rule of `ABSENT_RULES` does, in words."""
+
+
+def class_names(num_class: int, given: list[str] | None) -> list[str]:
+    """A name for each label: of the background, and of the others what is given or their numbers."""
+    return ["background", *(given or map(str, range(1, num_class)))]
+
+
+def means_table(scores: list[SetScores]) -> Table:
+    """The means of every set, the methods one below the other."""
+    columns = _columns(scores)
+    rows = [[entry.dataset, entry.method, entry.scored(),
+             *(shown(name, entry.measures.means()[name]) for name in columns)] for entry in scores]
+    title = ("Means over scans, then classes: Dice and IoU times 100, HD95 and ASSD in voxels unless in mm; "
+             f"rule for absent classes: {scores[0].measures.absent}")
+    return Table(title, ["set", "method", "scans", *(HEADINGS[name] for name in columns)], rows)
+
+
+def classes_table(dataset: str, scores: list[SetScores], names: list[str]) -> Table:
+    """The figures of each class on one set, and in how many scans it is in which of `STATES`."""
+    entries = [entry for entry in scores if entry.dataset == dataset]
+    columns = _columns(entries)
+    rows = []
+    for label, name in enumerate(names[1:]):
+        for entry in entries:
+            figures = dict(zip(FIGURES, entry.measures.class_means()[label]))
+            rows.append([name, entry.method, *(shown(column, figures[column]) for column in columns),
+                         *map(str, entry.measures.states[label])])
+    for entry in entries:
+        means = entry.measures.means()
+        rows.append(["mean", entry.method, *(shown(column, means[column]) for column in columns),
+                     *map(str, entry.measures.states.sum(axis=0))])
+    title = (f"{dataset} by class; on the right, how many scans have it in both maps, only in the true one "
+             "(missed), only in the found one (false), in neither (absent)")
+    return Table(title, ["class", "method", *(HEADINGS[name] for name in columns), *STATES], rows)
+
+
+def paper_table(scores: list[SetScores], method: str) -> Table:
+    """The paper's figures, and behind each how far the method's own lies above (+) or below it."""
+    reached = {entry.dataset: entry.measures.means() for entry in scores if entry.method == method}
+    rows = []
+    for dataset, networks in PAPER.items():
+        for network, published in networks.items():
+            cells = []
+            for name, figure in zip(PAPER_COLUMNS, published):
+                own = reached.get(dataset, {}).get(name, math.nan) * _scale(name)
+                cells.append("-" if figure is None else f"{figure:.2f}" if math.isnan(own)
+                             else f"{figure:.2f} {points(own - figure)}")
+            rows.append([dataset, network, *cells])
+    title = (f"The paper's Tables 2 and 3, found with --absent published, and by how much {method} differs "
+             "on the sets measured here")
+    return Table(title, ["set", "network", *PAPER_COLUMNS], rows)
+
+
+def notes(scores: list[SetScores], names: list[str]) -> list[str]:
+    """A line for all that a reader of the figures must know: absent classes, figures and maps left out."""
+    lines = []
+    for entry in scores:
+        where, measures = f"{entry.dataset}, {entry.method}", entry.measures
+        objects = dict(zip(STATES, measures.states.sum(axis=0)))
+        if objects["both"] < measures.states.sum():
+            counts = ", ".join(f"{objects[state]} {state}" for state in STATES[1:])
+            lines.append(f"{where}: of {len(names) - 1} classes in {len(measures.tables)} scans, {counts}: "
+                         f"{CONSEQUENCES[measures.absent]}")
+        for column in ("Dice", "HD95"):
+            unknown = [name for name, figures in zip(names[1:], measures.class_means())
+                       if math.isnan(figures[FIGURES.index(column)])]
+            if unknown:
+                lines.append(f"{where}: {column} is defined in no scan for {', '.join(unknown)}; the mean is "
+                             "that of the other classes")
+        if 0 < measures.without_spacing < len(measures.tables):
+            lines.append(f"{where}: {measures.without_spacing} of {len(measures.tables)} scans do not say "
+                         "their spacing; the figures in mm are those of the others")
+        lines += [f"{where}: left out: {defect}" for defect in entry.defects]
+    return lines
+
+
+def shown(name: str, value: float) -> str:
+    """A figure as tables have it: a dash where it is undefined."""
+    return "-" if math.isnan(value) else f"{_scale(name) * value:.2f}"
+
+
+def _scale(name: str) -> int:
+    return 100 if name in ("Dice", "IoU") else 1
+
+
+def _columns(scores: list[SetScores]) -> list[str]:
+    """`FIGURES`, without those in mm where no scan says its spacing."""
+    in_mm = any(entry.measures.without_spacing < len(entry.pairs) for entry in scores)
+    return [name for name in FIGURES if in_mm or not name.endswith("_mm")]

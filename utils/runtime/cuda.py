@@ -1,0 +1,320 @@
+"""Looks for GPUs and for all of CUDA that Jittor needs, without touching Jittor.
+
+What belongs together may lie apart: a compiler in /usr/local, cuDNN from Debian, the rest in pip's wheels.
+`find` says what lies where; utils/runtime/cuda_home.py makes one folder of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.files import PROJECT_ROOT
+
+OLDEST_CUDA = (11, 0)  # from which on nvcc knows C++17
+REQUIREMENTS = PROJECT_ROOT / "requirements-cuda13.txt"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that Jittor includes or opens: a header, libraries, and what pip calls it."""
+
+    name: str
+    header: str
+    libraries: tuple[str, ...]  # the first without version is what Jittor or its libraries open
+    wheel: str
+    version_header: str = ""
+    scales: tuple[int, ...] = ()  # of the one number that holds the version; else it has a line for each part
+    since: int = 0  # the CUDA from which on it is needed
+
+
+NEVER = 99  # needed, that is: taken where it is found
+
+PARTS = (
+    Part("cudart", "cuda_runtime_api.h", ("libcudart", "libcudadevrt"), "nvidia-cuda-runtime",
+         "cuda_runtime_api.h", (1000, 10)),
+    Part("cub", "cub/version.cuh", (), "nvidia-cuda-cccl", "cub/version.cuh", (100000, 100, 1)),
+    Part("cublas", "cublas_v2.h", ("libcublas", "libcublasLt"), "nvidia-cublas", "cublas_api.h"),
+    Part("cudnn", "cudnn.h", ("libcudnn", "libcudnn_*"), "nvidia-cudnn", "cudnn_version.h"),
+    Part("curand", "curand.h", ("libcurand",), "nvidia-curand", "curand.h"),
+    Part("cufft", "cufft.h", ("libcufft",), "nvidia-cufft", "cufft.h"),
+    Part("cusparse", "cusparse.h", ("libcusparse",), "nvidia-cusparse", "cusparse.h"),
+    # cuSPARSE opens the first, cuDNN the second.
+    Part("nvjitlink", "nvJitLink.h", ("libnvJitLink",), "nvidia-nvjitlink", since=12),
+    Part("nvrtc", "nvrtc.h", ("libnvrtc", "libnvrtc-builtins"), "nvidia-cuda-nvrtc"),
+    Part("nccl", "nccl.h", ("libnccl",), "nvidia-nccl", "nccl.h", since=NEVER),
+)
+
+
+@dataclass(frozen=True)
+class Device:
+    name: str
+    sm: int  # 90 for compute capability 9.0
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The GPUs that the driver shows; ``problems`` says why there are none."""
+
+    version: tuple[int, int]  # the newest CUDA that it runs
+    devices: tuple[Device, ...]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Toolkit:
+    """A compiler, and the folder that it takes its own headers from."""
+
+    nvcc: Path
+    root: Path
+    version: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return ".".join(map(str, self.version))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a part's header and libraries lie."""
+
+    include: Path
+    lib: Path | None
+    version: str
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """What was found; ``missing`` says in words what stands in the way, and is empty if CUDA can be used."""
+
+    driver: Driver
+    toolkit: Toolkit | None = None
+    parts: dict[str, Found] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """That of the compiler."""
+        return self.toolkit.version if self.toolkit else ()
+
+    @property
+    def devices(self) -> int:
+        return len(self.driver.devices)
+
+    @property
+    def absent(self) -> list[Part]:
+        """The parts that the compiler's version needs and that were not found."""
+        return [part for part in PARTS if part.since <= self.version[0] and part.name not in self.parts]
+
+
+@lru_cache(maxsize=1)
+def find() -> Cuda:
+    """The toolkit named by $nvcc_path, $CUDA_HOME or $CUDA_PATH; else the first whole one of PATH,
+    /usr/local/cuda* and pip's wheels."""
+    driver = ask_driver()
+    try:
+        candidates = [_examine(nvcc, driver) for nvcc in _compilers()]
+    except UserError as error:
+        return Cuda(driver, missing=(str(error),))
+    if not candidates:
+        problem = f"no nvcc on PATH, in /usr/local/cuda* or pip's wheels; {_install_compiler(driver)}"
+        return Cuda(driver, missing=(*driver.problems, problem))
+    return next((found for found in candidates if not found.missing), candidates[0])
+
+
+def _install_compiler(driver: Driver) -> str:
+    if driver.devices and driver.version < (13, 0):
+        return (f"the driver runs CUDA up to {_dotted(driver.version)}, for which pip has no compiler: "
+                "install that toolkit and name its folder in CUDA_HOME")
+    return _pip("-r", str(REQUIREMENTS))
+
+
+def _examine(nvcc: Path, driver: Driver) -> Cuda:
+    toolkit = _toolkit(nvcc)
+    missing = list(driver.problems)
+    if toolkit.version < OLDEST_CUDA:
+        missing.append(f"{nvcc} is CUDA {toolkit.name or 'of no known version'}, expected "
+                       f"{_dotted(OLDEST_CUDA)} or newer; name another toolkit in CUDA_HOME")
+        return Cuda(driver, toolkit, missing=tuple(missing))
+    if driver.devices and toolkit.version[0] > driver.version[0]:
+        missing.append(f"{nvcc} is CUDA {toolkit.name}, the driver runs up to {_dotted(driver.version)}; "
+                       f"update the driver, or name a toolkit of CUDA {driver.version[0]} in CUDA_HOME")
+    parts = {part.name: found for part in PARTS if (found := _find_part(part, toolkit))}
+    absent = Cuda(driver, toolkit, parts).absent
+    if absent:
+        names = " ".join(part.name for part in absent)
+        missing.append(f"CUDA {toolkit.name} at {toolkit.root} has no {names}; "
+                       + _install_parts(absent, toolkit))
+    return Cuda(driver, toolkit, parts, tuple(missing))
+
+
+def _install_parts(absent: list[Part], toolkit: Toolkit) -> str:
+    major = toolkit.version[0]
+    if major == 13:
+        return _pip("-r", str(REQUIREMENTS))
+    return _pip(*(f"{part.wheel}-cu{major}" for part in absent))
+
+
+def _pip(*arguments: str) -> str:
+    return f"run: {shlex.join([sys.executable, '-m', 'pip', 'install', *arguments])}"
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+# --------------------------------------------------------------------------------------------------- the GPU
+
+
+def ask_driver() -> Driver:
+    """Asks the driver itself: without one Jittor's CUDA core aborts the process."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Driver((0, 0), (), ("no NVIDIA driver (libcuda.so.1 is not there)",))
+    number = ctypes.c_int(0)
+
+    def ask(function: str, *arguments) -> int:
+        status = getattr(driver, function)(ctypes.byref(number), *arguments)
+        if status:
+            raise OSError(f"the NVIDIA driver answers error {status} to {function}: look at nvidia-smi")
+        return number.value
+
+    def ask_device(index: int) -> Device:
+        device = ask("cuDeviceGet", index)
+        name = ctypes.create_string_buffer(256)
+        driver.cuDeviceGetName(name, len(name), device)
+        major, minor = (ask("cuDeviceGetAttribute", attribute, device) for attribute in (75, 76))
+        return Device(name.value.decode(), 10 * major + minor)
+
+    try:
+        if status := driver.cuInit(0):
+            raise OSError(f"the NVIDIA driver answers error {status} to cuInit: look at nvidia-smi")
+        version = ask("cuDriverGetVersion")
+        devices = tuple(map(ask_device, range(ask("cuDeviceGetCount"))))
+    except OSError as error:
+        return Driver((0, 0), (), (str(error),))
+    problems = () if devices else ("the NVIDIA driver shows no device: look at CUDA_VISIBLE_DEVICES",)
+    return Driver((version // 1000, version % 1000 // 10), devices, problems)
+
+
+# ---------------------------------------------------------------------------------------------- the compiler
+
+
+def _compilers() -> list[Path]:
+    """Compilers in the order in which they are tried; one that is named is the only one.
+
+    Raises:
+        UserError: the named one is not there.
+    """
+    for name in ("nvcc_path", "CUDA_HOME", "CUDA_PATH"):
+        value = os.environ.get(name)
+        if value:
+            nvcc = Path(value) if name == "nvcc_path" else Path(value) / "bin" / "nvcc"
+            if not os.access(nvcc, os.X_OK):
+                raise UserError(f"{name}={value}: no compiler {nvcc}; name another toolkit, or unset {name} "
+                                "to have one looked for")
+            return [nvcc]
+    local = sorted(Path("/usr/local").glob("cuda*"), reverse=True)
+    local.sort(key=lambda folder: folder.name != "cuda")  # the one that the administrator chose is first
+    unpacked = [folder for wheels in _wheels() for folder in sorted(wheels.glob("cu[0-9]*"))]
+    candidates = [shutil.which("nvcc"), *(folder / "bin" / "nvcc" for folder in [*local, *unpacked])]
+    usable = [Path(nvcc) for nvcc in candidates if nvcc and os.access(nvcc, os.X_OK)]
+    return list({nvcc.resolve(): nvcc for nvcc in usable}.values())
+
+
+@cache
+def _toolkit(nvcc: Path) -> Toolkit:
+    """nvcc itself says where it lies: the file on PATH may be a script that calls it."""
+    version = re.search(r"V(\d+)\.(\d+)\.(\d+)", _ask(nvcc, "--version"))
+    says = dict(re.findall(r"^#\$ (_HERE_|TOP)=(.+)$", _ask(nvcc, "--dryrun", "-c", "any.cu"), re.MULTILINE))
+    own = Path(says.get("_HERE_", nvcc.parent)).resolve() / "nvcc"
+    root = Path(says.get("TOP", own.parent.parent)).resolve()
+    return Toolkit(own, root, tuple(map(int, version.groups())) if version else ())
+
+
+def _ask(nvcc: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run([nvcc, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+# ------------------------------------------------------------------------------------------------- the parts
+
+
+def _wheels() -> list[Path]:
+    """The folders nvidia/ into which pip unpacks NVIDIA's wheels."""
+    found = importlib.util.find_spec("nvidia")
+    return [Path(folder) for folder in (found.submodule_search_locations or [])] if found else []
+
+
+def _places(part: Part, toolkit: Toolkit) -> Iterator[Path]:
+    """Where a part may lie: the toolkit's folder, pip's wheels for its version, and the system's folders."""
+    yield toolkit.root
+    major = toolkit.version[0]
+    for wheels in _wheels():
+        yield wheels / f"cu{major}"
+        if _has_wheel(part, major):  # a wheel for another CUDA lies in the same place
+            yield from (wheels / folder for folder in
+                        (part.name, part.wheel.removeprefix("nvidia-").replace("-", "_")))
+    if part.name in ("cudnn", "nccl") or toolkit.root.is_relative_to("/usr/lib"):
+        yield Path("/usr")
+
+
+def _has_wheel(part: Part, major: int) -> bool:
+    try:
+        return bool(distribution(f"{part.wheel}-cu{major}"))
+    except PackageNotFoundError:
+        return False
+
+
+_INCLUDES = ("include", "include/cccl", "targets/x86_64-linux/include", "targets/x86_64-linux/include/cccl")
+_LIBS = ("lib64", "lib", "targets/x86_64-linux/lib", "lib/x86_64-linux-gnu")
+
+
+def _find_part(part: Part, toolkit: Toolkit) -> Found | None:
+    for place in _places(part, toolkit):
+        include = next((place / name for name in _INCLUDES if (place / name / part.header).exists()), None)
+        lib = next((place / name for name in _LIBS if library_files(part, place / name)), None)
+        if include and (lib or not part.libraries):
+            return Found(include, lib, _version(part, include))
+    return None
+
+
+def library_files(part: Part, lib: Path) -> list[Path]:
+    """All names under which the libraries of a part lie in a folder; none unless the first one is there."""
+    def files(stem: str) -> list[Path]:
+        return sorted([*lib.glob(f"{stem}.so*"), *lib.glob(f"{stem}.a")])
+
+    found = [files(stem) for stem in part.libraries]
+    return [file for each in found for file in each] if found and found[0] else []
+
+
+def _version(part: Part, include: Path) -> str:
+    try:
+        text = (include / part.version_header).read_text(errors="replace") if part.version_header else ""
+    except OSError:
+        return ""
+    if not part.scales:
+        lines = rf"#define {part.name.upper()}_(?:VER_)?(?:MAJOR|MINOR|PATCH|PATCHLEVEL)\s+(\d+)"
+        return ".".join(re.findall(lines, text))
+    found = re.search(rf"#define {part.name.upper()}_VERSION\s+(\d+)", text)
+    number, version = int(found[1]) if found else 0, []
+    for scale in part.scales:
+        version.append(number // scale)
+        number %= scale
+    return _dotted(tuple(version))
