@@ -12,8 +12,8 @@ from lib.registry import NETWORKS
 from utils.runtime import backend, precisions
 
 # What can be timed, and the module in benchmarks/ whose `run(args) -> exit code` does it.
-BENCHMARKS = {"evaluate": "evaluate", "labels": "labels", "data": "data", "infer": "networks",
-              "train": "networks", "ops": "ops", "cold_start": "cold_start"}
+BENCHMARKS = {"evaluate": "binary_metrics", "labels": "multiclass_metrics", "data": "data",
+              "infer": "networks", "train": "networks", "ops": "ops", "cold_start": "cold_start"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

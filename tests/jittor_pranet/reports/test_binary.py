@@ -43,7 +43,7 @@ def folders(tmp_path):
 def evaluate(folders: Path, *more: str) -> Page:
     assert main(["evaluate", "--pred_root", str(folders / "maps"), "--gt_root", str(folders / "gt"),
                  "--result_path", str(folders / "out"), *more]) == 0
-    return Page(folders / "out" / "binary.html")
+    return Page(folders / "out" / "report.html")
 
 
 def decoded(image: dict) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_images_come_worst_first_with_their_dice(folders):
 @pytest.mark.parametrize("thumbnails", [0, 2, IMAGES])
 def test_the_first_images_are_drawn_and_the_others_listed(folders, thumbnails):
     page = evaluate(folders, "--thumbnails", str(thumbnails))
-    text = (folders / "out" / "binary.html").read_text(encoding="utf-8")
+    text = (folders / "out" / "report.html").read_text(encoding="utf-8")
     assert len(page.images) == len(page.captions) == thumbnails
     assert (f"{IMAGES - thumbnails} more images" in text) == (thumbnails < IMAGES)
     assert all(f"{number}.png" in text for number in range(IMAGES))
@@ -79,7 +79,7 @@ def test_the_page_needs_nothing_but_itself(folders):
     page = evaluate(folders, "--compare")
     assert len(page.images) == IMAGES
     assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
-    text = (folders / "out" / "binary.html").read_text(encoding="utf-8")
+    text = (folders / "out" / "report.html").read_text(encoding="utf-8")
     assert "default-src 'none'" in text
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
 
@@ -104,13 +104,13 @@ def test_without_photographs_the_maps_are_drawn_on_black(folders):
     photographs.rename(folders / "elsewhere")
     page = evaluate(folders)
     assert len(page.images) == IMAGES and decoded(page.images[0])[5, 5].max() < 20
-    assert "map on black" in (folders / "out" / "binary.html").read_text(encoding="utf-8")
+    assert "map on black" in (folders / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_charts_show_every_method_threshold_and_image(folders):
     shutil.copytree(folders / "maps", folders / "again")
     evaluate(folders, "--pred_root", str(folders / "again"))
-    text = (folders / "out" / "binary.html").read_text(encoding="utf-8")
+    text = (folders / "out" / "report.html").read_text(encoding="utf-8")
     histogram, *charts = re.findall("<svg.*?</svg>", text)
     assert len(charts) == 3
     with np.load(folders / "out" / "curves.npz") as curves:

@@ -54,7 +54,7 @@ def test_nothing_encloses_an_include(path):
 
 
 @pytest.mark.parametrize(("module", "file", "names"), [
-    ("kernel", "parallel.cuh", ["ROWS"]), ("updates", "updates.cuh", ["TENSORS"]),
+    ("launcher", "parallel.cuh", ["ROWS"]), ("updates", "updates.cuh", ["TENSORS"]),
     ("structure_loss", "structure_loss.cuh", ["SHARE", "SUMS", "SLOPES"]),
     ("class_sums", "class_sums.cuh", ["PATCH", "SINGLE_SUMS"])])
 def test_room_is_made_for_what_a_kernel_writes(module, file, names):
