@@ -18,7 +18,7 @@ from utils.data.image_io import name_some
 from utils.data.polyps import find_test_sets, training_folder
 from utils.data.scan_sets import scan_set_folders
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import atomic_write
 
 FORMAT = 1  # of the JSON
 MULTICLASS_ONLY = ("num_class", "slice_axis", "window", "label_map", "train_list", "test_list")
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     stops = sum(found.stops for found in surveys)
     if args.json:
         text = json.dumps({"format": FORMAT, "stops": stops, "sets": list(map(as_dict, surveys))}, indent=1)
-        with write_whole(args.json) as file:
+        with atomic_write(args.json) as file:
             file.write(text.encode())
     print(f"\nstopping training or evaluation: {stops} findings, marked !" if stops else
           "\nnothing stops training or evaluation")

@@ -18,9 +18,9 @@ from jittor_pranet.cli.arguments import whole
 from lib.registry import GAINS, NETWORKS, check_size, class_count, find_network, resembled_network
 from utils.checkpoint import read_info, read_weights, save_arrays
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import atomic_write
 
-MOST_DIFFERENCE = 1e-5  # of onnxruntime's logits from PyTorch's, relative to the whole map
+MAX_DIFFERENCE = 1e-5  # of onnxruntime's logits from PyTorch's, relative to the whole map
 OPSET = 17
 UNUSED = ("backbone.fc.", "resnet.fc.")  # published parts that no image passes through
 
@@ -66,7 +66,7 @@ def write_pth(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarra
     _require(args.out, "requirements-torch.txt", "torch")
     import torch
 
-    with write_whole(args.out) as file:
+    with atomic_write(args.out) as file:
         torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, file)
     return f"a plain state dict of {len(weights)} tensors"
 
@@ -79,7 +79,7 @@ def write_onnx(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarr
 
     num_class = args.num_class or class_count(weights) or 1
     gain = args.gain or (info["gain"] if info.get("gain") in GAINS else GAINS[0])
-    network = _merging(_twin(args, info["model_type"], num_class, gain, weights))
+    network = _merging(_reference(args, info["model_type"], num_class, gain, weights))
     shape = 1 if args.grey else 3, args.testsize, args.testsize
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     content = io.BytesIO()
@@ -89,7 +89,7 @@ def write_onnx(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarr
                           input_names=["images"], output_names=["logits"],
                           dynamic_axes={"images": {0: "N"}, "logits": {0: "N"}})
     difference = _check(network, images, content.getvalue())
-    with write_whole(args.out) as file:
+    with atomic_write(args.out) as file:
         file.write(content.getvalue())
     size = f"{args.testsize},{args.testsize}"
     return (f"images (N,{shape[0]},{size}) to logits (N,{num_class},{size}); onnxruntime differs from "
@@ -103,33 +103,33 @@ def _check(network, images, content: bytes) -> float:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     found, expected = session.run(None, {"images": images.numpy()})[0], network(images).detach().numpy()
     difference = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-    if not difference <= MOST_DIFFERENCE:
+    if not difference <= MAX_DIFFERENCE:
         raise UserError(f"onnxruntime differs from PyTorch by {difference:.1e} of the map, at most "
-                        f"{MOST_DIFFERENCE:.0e} is expected; take the versions of requirements-onnx.txt")
+                        f"{MAX_DIFFERENCE:.0e} is expected; take the versions of requirements-onnx.txt")
     return difference
 
 
-def _twin(args: argparse.Namespace, model_type: str, num_class: int, gain: str,
-          weights: dict[str, np.ndarray]):
+def _reference(args: argparse.Namespace, model_type: str, num_class: int, gain: str,
+               weights: dict[str, np.ndarray]):
     """The network in PyTorch with these weights. Raises UserError when they do not fit."""
     import torch
 
     from jittor_pranet.reference_torch import build_torch_model
 
     unused = UNUSED if args.grey else (*UNUSED, "conv.")
-    twin = build_torch_model(model_type, num_class, gain).eval()
-    shapes = {name: tuple(value.shape) for name, value in twin.state_dict().items()}
+    reference = build_torch_model(model_type, num_class, gain).eval()
+    shapes = {name: tuple(value.shape) for name, value in reference.state_dict().items()}
     fitting = {name: torch.from_numpy(array) for name, array in weights.items()
                if shapes.get(name) == array.shape}
-    missing = [name for name in twin.load_state_dict(fitting, strict=False).missing_keys
+    missing = [name for name in reference.load_state_dict(fitting, strict=False).missing_keys
                if not name.endswith("num_batches_tracked") and not name.startswith(unused)]
     if missing:
         raise UserError(f"{args.weights}: does not fit {model_type}: {len(missing)} names are missing or of "
                         f"another shape, {missing[0]} the first")
-    return twin
+    return reference
 
 
-def _merging(twin):
+def _merging(reference):
     import torch
 
     class Merging(torch.nn.Module):
@@ -137,10 +137,10 @@ def _merging(twin):
 
         def __init__(self):
             super().__init__()
-            self.twin = twin
+            self.reference = reference
 
         def forward(self, images):
-            return self.twin.merge(self.twin(images))
+            return self.reference.merge(self.reference(images))
 
     return Merging().eval()
 

@@ -12,11 +12,11 @@ from PIL import Image
 
 from jittor_pranet.cli.arguments import whole
 from utils.data.image_io import list_folder, name_some, write_map
-from utils.data.polyps import WORKERS, read_ahead
+from utils.data.polyps import WORKERS, prefetch
 from utils.data.synthetic.polyps import draw_polyp
-from utils.data.synthetic.scans import MOST_DRAWN, draw_patient
+from utils.data.synthetic.scans import MAX_DRAWN, draw_patient
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import atomic_write
 from utils.progress import track
 
 
@@ -41,7 +41,7 @@ class Polyps:
         picture, mask = draw_polyp(stream(self.seed, part, index), self.size)
         folder, stem = self.out / self.parts[part], f"synthetic_{part}_{index:04d}"
         paths = [folder / "images" / f"{stem}.jpg", folder / "masks" / f"{stem}.png"]
-        with write_whole(paths[0]) as file:
+        with atomic_write(paths[0]) as file:
             Image.fromarray(picture).save(file, format="JPEG", quality=92)
         write_map(paths[1], mask)
         return paths
@@ -86,9 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--out", required=True, metavar="DIR", default=argparse.SUPPRESS,
                         help="folder for TrainDataset and TestDataset")
-    parser.add_argument("--classes", type=int, choices=range(2, MOST_DRAWN + 1), default=None, metavar="N",
+    parser.add_argument("--classes", type=int, choices=range(2, MAX_DRAWN + 1), default=None, metavar="N",
                         help="draw no polyps but scans with organs of N classes, the background included: 2 "
-                             f"to {MOST_DRAWN}")
+                             f"to {MAX_DRAWN}")
     count("train", 1, "number of training pictures or slices")
     count("test", 1, "number of test pictures or volumes")
     count("size", 64, "height of the pictures in pixels")
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
             setattr(args, flag, value)
     demo = kind(args)
     earlier = _earlier(demo)
-    drawn = read_ahead(demo.draw, demo.jobs, WORKERS, ahead=2 * WORKERS)
+    drawn = prefetch(demo.draw, demo.jobs, WORKERS, ahead=2 * WORKERS)
     written = {path for paths in track(drawn, len(demo.jobs), "drawing") for path in paths}
     for path in set(earlier) - written:  # of a larger set drawn here before
         path.unlink()
@@ -120,7 +120,7 @@ def stream(seed: int, part: str, index: int) -> np.random.Generator:
 
 
 def _write_scan(path: Path, image: np.ndarray, label: np.ndarray, spacing: tuple[float, ...]) -> Path:
-    with write_whole(path) as file:
+    with atomic_write(path) as file:
         np.savez_compressed(file, image=image, label=label, spacing=np.array(spacing))
     return path
 

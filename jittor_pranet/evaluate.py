@@ -14,7 +14,7 @@ from jittor_pranet.cli.scan_options import add_reading_arguments
 from jittor_pranet.evaluation.results import name_methods, write_csv, write_summary
 from jittor_pranet.reports.binary import write_report
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import atomic_write
 from utils.metrics.binary import MASK_RULES, MEASURES, THRESHOLDS
 from utils.metrics.evaluation import evaluate, find_datasets
 from utils.metrics.multiclass import ABSENT_RULES
@@ -105,7 +105,7 @@ def write_results(folder: Path, scores: list[SetScores], methods: dict[str, Path
               (row for entry in scores for row in _image_rows(entry)))
     curves = {f"{entry.method}/{entry.dataset}/{name}": curve
               for entry in scores for name, curve in entry.measures.curves().items()}
-    with write_whole(folder / "curves.npz") as file:
+    with atomic_write(folder / "curves.npz") as file:
         np.savez(file, thresholds=THRESHOLDS, **curves)
     return ["summary.json", "summary.csv", "per_image.csv", "curves.npz"]
 

@@ -33,7 +33,7 @@ from utils.data.image_io import describe
 from utils.data.inputs import Source, find_inputs
 from utils.data.polyps import WORKERS
 from utils.errors import UserError, printable
-from utils.files import digest
+from utils.files import sha256_of
 from utils.progress import Progress
 from utils.signals import Interruption
 
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     inputs = find_inputs(args.inputs, out)
     protect(inputs, out)
     args.model_type = args.model_type or network_of(args.weights)
-    settings = {"weights": digest(args.weights), **{name: getattr(args, name) for name in SETTINGS}}
+    settings = {"weights": sha256_of(args.weights), **{name: getattr(args, name) for name in SETTINGS}}
     if not args.overwrite:
         check_settings(out, settings)
     journal = Journal(out / TABLE, COLUMNS, keep=lambda row: not args.overwrite and is_whole(out, row))

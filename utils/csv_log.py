@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable
 
 from utils.errors import UserError, printable
-from utils.files import write_whole
+from utils.files import atomic_write
 
 
 class Journal:
@@ -29,7 +29,7 @@ class Journal:
     def __init__(self, path: Path, columns: list[str], keep: Callable[[list[str]], bool]):
         self.path, self.columns = path, columns
         self.rows = {row[0]: row for row in self._read() if keep(row)} if path.exists() else {}
-        with write_whole(path) as file:
+        with atomic_write(path) as file:
             file.write(_lines([columns, *self.rows.values()]))
 
     def _read(self) -> list[list[str]]:

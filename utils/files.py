@@ -16,7 +16,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextlib.contextmanager
-def write_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Iterator[IO]:
+def atomic_write(path: str | os.PathLike, mode: str = "wb", **options) -> Iterator[IO]:
     """Opens a file beside ``path`` for writing and renames it to ``path`` when the block ends well.
 
     A reader sees the old file or the new one, never a part. ``options`` go to ``open``.
@@ -45,7 +45,7 @@ def write_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Iterato
                 os.unlink(beside)
 
 
-def digest(path: str | os.PathLike) -> str:
+def sha256_of(path: str | os.PathLike) -> str:
     """The SHA-256 of a file's content. Raises UserError when it cannot be read."""
     state = hashlib.sha256()
     if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe could wait for ever

@@ -30,8 +30,8 @@ NAME = "reader"  # of the processes, for tests and debuggers
 GRACE_S = 5.0  # for what a reader is busy with when nobody wants it any more
 
 
-def read_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item], shape: tuple[int, ...],
-                      workers: int, ahead: int) -> Iterator[np.ndarray]:
+def prefetch_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item], shape: tuple[int, ...],
+                          workers: int, ahead: int) -> Iterator[np.ndarray]:
     """Yields ``load(item)`` for every item in order, up to ``ahead`` of them read beforehand.
 
     Args:
@@ -44,16 +44,16 @@ def read_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item],
     Raises:
         whatever ``load`` raised, in the place of that item; UserError if no process can be started.
     """
-    with contextlib.closing(attempt_in_processes(load, items, shape, workers, ahead)) as results:
+    with contextlib.closing(try_in_processes(load, items, shape, workers, ahead)) as results:
         for result in results:
             if isinstance(result, Exception):
                 raise result
             yield result
 
 
-def attempt_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item], shape: tuple[int, ...],
-                         workers: int, ahead: int) -> Iterator[np.ndarray | Exception]:
-    """As `read_in_processes`, but what ``load`` raises is the result of that item, and the others follow."""
+def try_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item], shape: tuple[int, ...],
+                     workers: int, ahead: int) -> Iterator[np.ndarray | Exception]:
+    """As `prefetch_in_processes`, but what ``load`` raises is that item's result, and the others follow."""
     workers = min(workers, len(items))
     if workers == 0:
         yield from (_attempt(load, item) for item in items)
@@ -81,8 +81,8 @@ def attempt_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Ite
             reader.wait()
 
 
-def finish_in_processes(finish: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int,
-                        ) -> Iterator[Result]:
+def map_in_processes(finish: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int,
+                     ) -> Iterator[Result]:
     """Yields ``finish(item)`` for every item in order, while the calling process makes the next items.
 
     Args:

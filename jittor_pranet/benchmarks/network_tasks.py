@@ -53,7 +53,7 @@ class _NetworkTask:
                 module.rate = 0.0
         return model
 
-    def twin(self, torch: Torch):
+    def reference(self, torch: Torch):
         """The same in PyTorch, on its device."""
         from jittor_pranet.reference_torch import build_torch_model
         from jittor_pranet.reference_torch.pvt_v2 import DropPath
@@ -92,7 +92,7 @@ class Inference(_NetworkTask):
         return work
 
     def in_torch(self, torch: Torch) -> Callable[[], list]:
-        model, images = self.twin(torch).eval(), self.images()
+        model, images = self.reference(torch).eval(), self.images()
         merged = torch.compile(lambda images: model.merge(model(images)))
 
         def work():
@@ -127,7 +127,7 @@ class TrainingStep(_NetworkTask):
         return work
 
     def in_torch(self, torch: Torch) -> Callable[[], list]:
-        model, batch = self.twin(torch).train(), (self.images(), self.masks())
+        model, batch = self.reference(torch).train(), (self.images(), self.masks())
         loss_of = torch.compile(lambda images, masks: sum(model.losses(model(images), masks)))
         parameters = list(model.parameters())
         optimizer = torch.torch.optim.Adam(parameters, lr=LR, fused=True)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import atomic_write
 
 
 class Report:
@@ -44,7 +44,7 @@ class Report:
 
     def _write(self) -> None:
         if self.path:
-            with write_whole(self.path, "w") as file:
+            with atomic_write(self.path, "w") as file:
                 json.dump(self.content, file, indent=1)
 
 

@@ -20,7 +20,7 @@ from jittor_pranet.benchmarks.report import nvidia
 from utils.runtime import threads
 
 UNIT_S = 0.05  # what is quicker is repeated within a timing until it lasts as long; a task may have its own
-MOST_WARM_UP = 20  # calls
+MAX_WARM_UP = 20  # calls
 FRAMEWORKS = {"jittor": Jittor, "plain": partial(Jittor, plain=True), "torch": Torch,
               "torch.compile": partial(Torch, compiled=True)}
 
@@ -69,7 +69,7 @@ class Contender:
         self.framework.forget()
         self.work, self.calls = self.framework.work(task), 1
         seconds, outputs = [], []
-        while len(seconds) < 2 or (seconds[-1] < 0.9 * seconds[-2] and len(seconds) < MOST_WARM_UP):
+        while len(seconds) < 2 or (seconds[-1] < 0.9 * seconds[-2] and len(seconds) < MAX_WARM_UP):
             start = time.perf_counter()
             found = self._run()
             seconds.append(time.perf_counter() - start)

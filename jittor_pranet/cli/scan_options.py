@@ -6,7 +6,7 @@ import argparse
 import math
 
 from jittor_pranet.cli.arguments import whole
-from utils.data.scans import LABEL_MAPS, MOST_CLASSES, Reading
+from utils.data.scans import LABEL_MAPS, MAX_CLASSES, Reading
 from utils.errors import UserError
 
 
@@ -40,8 +40,8 @@ def reading_of(args) -> Reading:
     if not args.num_class or args.num_class < 2:
         raise UserError("--num_class is missing: the number of classes of the label maps, the background "
                         "included (Synapse 9, ACDC 4)")
-    if args.num_class > MOST_CLASSES:
-        raise UserError(f"--num_class {args.num_class}: label maps have at most {MOST_CLASSES} classes")
+    if args.num_class > MAX_CLASSES:
+        raise UserError(f"--num_class {args.num_class}: label maps have at most {MAX_CLASSES} classes")
     if args.window is not None:
         low, high = args.window
         if not (math.isfinite(high - low) and low < high):

@@ -14,7 +14,7 @@ import PIL
 import scipy
 
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import atomic_write
 from utils.metrics.scoring import SetScores
 
 
@@ -47,13 +47,13 @@ def write_summary(path: Path, scores: list[SetScores], methods: dict[str, Path],
 
 
 def write_json(path: Path, content: dict | list) -> None:
-    with write_whole(path, "w", encoding="utf-8") as file:
+    with atomic_write(path, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=2, allow_nan=False)
         file.write("\n")
 
 
 def write_csv(path: Path, header: list[str], rows: Iterable[dict]) -> None:
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, header)
         writer.writeheader()
         writer.writerows(rows)

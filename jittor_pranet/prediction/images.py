@@ -16,7 +16,7 @@ from utils.data.image_io import image_size
 from utils.data.inputs import Source
 from utils.data.polyps import BATCHES_AHEAD, in_imagenets_units, read_image
 from utils.errors import UserError
-from utils.parallel import attempt_in_processes, finish_in_processes
+from utils.parallel import map_in_processes, try_in_processes
 
 
 def predict_images(segmenter: PolypSegmenter, sources: list[Source], plan: Plan,
@@ -29,7 +29,7 @@ def predict_images(segmenter: PolypSegmenter, sources: list[Source], plan: Plan,
         UserError: a file cannot be written, or the device's memory does not hold one image.
     """
     finish, maps = functools.partial(write_image, plan=plan), image_maps(segmenter, sources, plan)
-    with closing(maps), closing(finish_in_processes(finish, maps, plan.workers, 2 * plan.workers)) as rows:
+    with closing(maps), closing(map_in_processes(finish, maps, plan.workers, 2 * plan.workers)) as rows:
         yield from rows
 
 
@@ -38,7 +38,7 @@ def image_maps(segmenter: PolypSegmenter, sources: list[Source], plan: Plan,
     """Yields each source with its map, float32 (H, W), or with its defect."""
     load, batch = functools.partial(read_image, size=segmenter.size), plan.batch
     files, shape = [source.path for source in sources], (3, segmenter.size, segmenter.size)
-    with closing(attempt_in_processes(load, files, shape, plan.workers, BATCHES_AHEAD * batch)) as results:
+    with closing(try_in_processes(load, files, shape, plan.workers, BATCHES_AHEAD * batch)) as results:
         for start in range(0, len(sources), batch):
             part = sources[start:start + batch]
             outcomes = [_with_size(source.path, result)

@@ -12,14 +12,14 @@ from jittor_pranet.reports.overlay import overlay
 from utils.data.image_io import read_rgb, write_map
 from utils.data.inputs import Inputs, Source
 from utils.errors import BadFile, UserError, printable
-from utils.files import write_whole
+from utils.files import atomic_write
 from utils.metrics.regions import find_regions
 
 MAPS, MASKS, OVERLAYS, VIDEOS = FOLDERS = "maps", "masks", "overlays", "videos"
 TABLE, SETTINGS = "predictions.csv", "settings.json"
 FIGURES = ["area_px", "area_percent", "components", "confidence", "highest", "boxes"]
 COLUMNS = ["output", "file", "width", "height", "frames", *FIGURES]
-MOST_BOXES = 100  # of the largest components: a cell has to end somewhere
+MAX_BOXES = 100  # of the largest components: a cell has to end somewhere
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def check_settings(out: Path, settings: dict) -> None:
 
 
 def write_settings(out: Path, settings: dict) -> None:
-    with write_whole(out / SETTINGS) as file:
+    with atomic_write(out / SETTINGS) as file:
         file.write(json.dumps(settings, indent=1).encode() + b"\n")
 
 
@@ -115,7 +115,7 @@ def write_image(job: tuple[Source, np.ndarray | UserError], plan: Plan) -> tuple
 def figures(values: np.ndarray, threshold: float) -> list[str]:
     """The cells below `FIGURES` for a map, float32 (H, W)."""
     found = find_regions(values, threshold)
-    boxes = "; ".join(" ".join(map(str, box)) for box in found.boxes[:MOST_BOXES])
+    boxes = "; ".join(" ".join(map(str, box)) for box in found.boxes[:MAX_BOXES])
     confidence = "" if found.confidence is None else f"{found.confidence:.4f}"
     return [str(found.area), f"{found.percent:.3f}", str(len(found.boxes)), confidence,
             f"{found.highest:.4f}", boxes]

@@ -16,7 +16,7 @@ from utils.data import video
 from utils.data.inputs import Source
 from utils.data.polyps import normalise
 from utils.errors import BadFile
-from utils.files import write_whole
+from utils.files import atomic_write
 from utils.progress import Progress
 from utils.signals import Interruption
 
@@ -57,8 +57,8 @@ class VideoPrediction:
         """The video's row of the table. Raises BadFile, `Stopped`, or UserError for a full disk."""
         suffix, path = video.suffix_of_copy(self.source.path), self.source.path
         name = f"{VIDEOS}/{self.source.name}"
-        with write_whole(self.plan.out / f"{name}.csv", "w", newline="", encoding="utf-8") as table, \
-                write_whole(self.plan.out / f"{name}{suffix}") as file, \
+        with atomic_write(self.plan.out / f"{name}.csv", "w", newline="", encoding="utf-8") as table, \
+                atomic_write(self.plan.out / f"{name}{suffix}") as file, \
                 Progress(video.length(path), path.name, "frame") as self.progress:
             self.table = csv.writer(table, lineterminator="\n")
             self.table.writerow(COLUMNS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from utils.files import write_whole
+from utils.files import atomic_write
 from utils.metrics.scoring import SetScores
 from utils.metrics.tables import Table
 
@@ -51,7 +51,7 @@ svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 
 def write(path: Path, parts: list[str]) -> None:
     """Writes a page of these elements. Raises UserError if it cannot be written."""
-    with write_whole(path, "w", encoding="utf-8") as file:
+    with atomic_write(path, "w", encoding="utf-8") as file:
         file.write(_document("\n".join(parts)))
 
 

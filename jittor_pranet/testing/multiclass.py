@@ -13,7 +13,7 @@ from jittor_pranet.cli.scan_options import reading_of
 from jittor_pranet.reports.overlay import label_overlay
 from lib.inference import ScanSegmenter
 from utils.data.image_io import write_map
-from utils.data.polyps import read_ahead
+from utils.data.polyps import prefetch
 from utils.data.scan_folders import Scan
 from utils.data.scan_sets import find_scan_sets
 from utils.data.scans import Reading, ScanPixels, read_scan, write_labels
@@ -63,7 +63,7 @@ def set_labels(segmenter: ScanSegmenter, scans: list[Scan], reading: Reading, ba
         pixels = read_scan(scan, reading)
         return scan, pixels, network_input(pixels.image, segmenter.size)
 
-    for scan, pixels, images in read_ahead(load, scans, workers, AHEAD):
+    for scan, pixels, images in prefetch(load, scans, workers, AHEAD):
         maps = (each for start in range(0, len(images), batch_size)
                 for each in segmenter.label_maps(images[start:start + batch_size]))
         yield scan, pixels, np.stack([resize_labels(each, pixels.image.shape[2:]) for each in maps])

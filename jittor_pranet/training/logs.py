@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import atomic_write
 
 
 class Log:
@@ -19,7 +19,7 @@ class Log:
         """Keeps of an earlier file the rows up to ``step``, those beyond being made again."""
         self.path, self.columns = path, columns
         self.rows = [row for row in _read(path, columns) if row["step"] <= step] if step else []
-        with write_whole(path, "w") as file:
+        with atomic_write(path, "w") as file:
             file.writelines([_line(columns), *(_line(row.values()) for row in self.rows)])
 
     def add(self, **row) -> None:

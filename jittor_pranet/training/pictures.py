@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from jittor_pranet.training.validation import Sample
 from utils.data.image_io import read_rgb
 from utils.data.scans import PALETTE
-from utils.files import write_whole
+from utils.files import atomic_write
 
 PANEL, MARGIN = (800, 280), (64, 44, 24, 36)  # a chart's size; left, top, right, bottom around its frame
 INK, GRID, BACKGROUND = (40, 40, 40), (225, 225, 225), (255, 255, 255)
@@ -164,5 +164,5 @@ def _font(size: int) -> ImageFont.ImageFont:
 
 
 def _write(path: Path, pixels: np.ndarray) -> None:
-    with write_whole(path) as file:
+    with atomic_write(path) as file:
         Image.fromarray(pixels).save(file, format="PNG")

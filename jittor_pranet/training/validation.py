@@ -15,7 +15,7 @@ from lib.inference import finish_map
 from utils import ranks
 from utils.data.checks.polyps import SOURCES, source_of
 from utils.data.image_io import Pair, check_sizes, find_pairs, read_grey, read_rgb
-from utils.data.polyps import WORKERS, find_test_sets, normalise, read_ahead
+from utils.data.polyps import WORKERS, find_test_sets, normalise, prefetch
 from utils.errors import UserError
 from utils.metrics.binary import MASK_RULES, Measures, PairFigures, measure_pair
 from utils.runtime import backend, collectives
@@ -130,7 +130,7 @@ def predict(model, pairs: list[Pair], size: int, batch_size: int) -> Iterator[Sa
 def batches_to_test(model, load: Callable[[Item], Loaded], items: list[Item], batch_size: int,
                     ) -> Iterator[list[Loaded]]:
     """What ``load`` makes of the items, read ahead; the model is in testing mode as long as they come."""
-    loaded = read_ahead(load, items, WORKERS, ahead=batch_size)
+    loaded = prefetch(load, items, WORKERS, ahead=batch_size)
     model.eval()
     try:
         for start in range(0, len(items), batch_size):

@@ -9,7 +9,7 @@
 #        tests/gpu/run.sh benchmark                  networks, training steps and operations against PyTorch
 #        tests/gpu/run.sh memory                     500 training steps at three scales: the GPU's memory
 #        tests/gpu/run.sh train NETWORK SEED         ours; again to go on where it stopped
-#        tests/gpu/run.sh twin NETWORK SEED          PyTorch's, of the same initial weights and order; again to go on
+#        tests/gpu/run.sh reference NETWORK SEED     PyTorch's, of the same initial weights and order; again to go on
 #        tests/gpu/run.sh results                    maps and measures of all that were trained; tables, curves
 #
 # Variables: OUT, for what is to be kept (.gpu/out); WHEELS (.gpu/wheels); DATA, with TrainDataset/ and TestDataset/
@@ -18,7 +18,7 @@
 # all packages.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-what=${1:?"name what to run: smoke, tests, sanitize, precision, benchmark, memory, train, twin or results"}
+what=${1:?"name what to run: smoke, tests, sanitize, precision, benchmark, memory, train, reference or results"}
 OUT=${OUT:-.gpu/out} WHEELS=${WHEELS:-.gpu/wheels} DATA=${DATA:-.gpu/data} PRECISION=${PRECISION:-fp32}
 DEVICE=${DEVICE:-cuda} TRAINSIZE=${TRAINSIZE:-352}
 export JITTOR_PRANET_CACHE=${JITTOR_PRANET_CACHE:-$PWD/.gpu/cache} PYTHONUNBUFFERED=1 PYTHONPATH=$PWD
@@ -41,7 +41,7 @@ within() {  # at most SECONDS_EACH, then as Ctrl-C does; to be stopped is no fai
     case $code in 0 | 124 | 130) ;; *) return "$code" ;; esac
 }
 
-initial() {  # both twins start from these
+initial() {  # both start from these
     local file=.gpu/runs/initial-$1-$2.npz
     [ -f "$file" ] || "$python" -m tests.gpu.initial_weights "$1" "$2" "$file" >&2
     echo "$file"
@@ -76,7 +76,7 @@ memory)
     within "$python" -m jittor_pranet train --train_path "$DATA/TrainDataset" --train_save .gpu/runs/memory \
         --max_steps 500 --val_fraction 0 --device cuda
     cp .gpu/runs/memory/log.csv "$OUT/memory-steps.csv" ;;
-train | twin)
+train | reference)
     network=${2:?"name a network"} seed=${3:?"name a seed"}
     run=$what-$network-$seed
     if [ "$what" = train ] && [ "$PRECISION" != fp32 ]; then run=$PRECISION-$network-$seed; fi
@@ -88,14 +88,14 @@ train | twin)
     if [ "$what" = train ]; then
         within "$python" -m jittor_pranet train "${options[@]}" --cache ram --precision "$PRECISION"
     else
-        within "$python" -m tests.gpu.train_twin "${options[@]}"
+        within "$python" -m tests.gpu.train_reference "${options[@]}"
     fi
     cp "$folder/log.csv" "$OUT/$run.csv"
     if [ -f "$folder/curves.png" ]; then cp "$folder/curves.png" "$OUT/$run.png"; fi ;;
 results)
     roots=()
     shopt -s nullglob
-    for weights in .gpu/runs/{train,twin,tf32,amp}-*/last.npz; do
+    for weights in .gpu/runs/{train,reference,tf32,amp}-*/last.npz; do
         name=$(basename "$(dirname "$weights")")
         "$python" -m jittor_pranet test --weights "$weights" --test_path "$DATA/TestDataset" \
             --save_path ".gpu/maps/$name" --bs 8 --testsize "$TRAINSIZE" --device "$DEVICE"
@@ -105,6 +105,6 @@ results)
         tee "$OUT/results.txt"
     cp .gpu/evaluation/summary.json "$OUT/results.json"
     "$python" -m tests.gpu.summary "$OUT" | tee "$OUT/results.md" ;;
-*) echo "error: $what is none of smoke, tests, sanitize, precision, benchmark, memory, train, twin, results" >&2
+*) echo "error: $what is none of smoke, tests, sanitize, precision, benchmark, memory, train, reference, results" >&2
     exit 2 ;;
 esac

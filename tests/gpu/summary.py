@@ -17,7 +17,7 @@ from pathlib import Path
 from jittor_pranet.training.pictures import write_chart
 
 LAST = 100  # steps whose mean loss is given
-SIDES = {"train": "ours", "twin": "PyTorch", "tf32": "ours, tf32", "amp": "ours, amp"}
+SIDES = {"train": "ours", "reference": "PyTorch", "tf32": "ours, tf32", "amp": "ours, amp"}
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ def print_steps(runs: list[Run]) -> None:
     print("\n| network | run | losses differ from PyTorch's of the same seed by | of another seed by |",
           "| --- | --- | --- | --- |", sep="\n")
     for run in (each for each in runs if each.side != "PyTorch"):
-        twins = [each for each in runs if each.side == "PyTorch" and each.network == run.network]
-        for same in (each for each in twins if each.seed == run.seed):
-            others = [f"{100 * apart(run, each):.1f} %" for each in twins if each is not same]
+        references = [each for each in runs if each.side == "PyTorch" and each.network == run.network]
+        for same in (each for each in references if each.seed == run.seed):
+            others = [f"{100 * apart(run, each):.1f} %" for each in references if each is not same]
             print(f"| {run.network} | {run.side} {run.seed} | {100 * apart(run, same):.1f} % "
                   f"| {', '.join(others)} |")
 
 
-def apart(run: Run, twin: Run) -> float:
-    """The mean difference of the losses of a step, as a part of the twin's."""
-    losses = zip((row["loss"] for row in run.rows), (row["loss"] for row in twin.rows))
+def apart(run: Run, reference: Run) -> float:
+    """The mean difference of the losses of a step, as a part of the reference's."""
+    losses = zip((row["loss"] for row in run.rows), (row["loss"] for row in reference.rows))
     return statistics.mean(abs(ours / theirs - 1) for ours, theirs in losses)
 
 
@@ -87,8 +87,8 @@ def print_dice(runs: list[Run]) -> None:
     for (network, dataset), sides in grouped.items():
         spread = max(max(each) - min(each) for each in sides.values())
         for side, each in sides.items():
-            mean, twin = statistics.mean(each), sides.get("PyTorch")
-            apart = f"{mean - statistics.mean(twin):+.2f}" if twin and side != "PyTorch" else ""
+            mean, reference = statistics.mean(each), sides.get("PyTorch")
+            apart = f"{mean - statistics.mean(reference):+.2f}" if reference and side != "PyTorch" else ""
             seeds = ", ".join(f"{dice:.2f}" for dice in each)
             print(f"| {network} | {dataset} | {side} | {seeds} | {mean:.2f} | {apart} | {spread:.2f} |")
 

@@ -31,7 +31,7 @@ def published_classes(name: str) -> int:
     return 9 if name.startswith("EMCAD") else 1
 
 
-def drawn_network(name: str, num_class: int = 1, seed: int = 0, gain: str = "softmax"):
+def seeded_network(name: str, num_class: int = 1, seed: int = 0, gain: str = "softmax"):
     """A network whose every parameter and statistic is drawn from its published name; without DropPath."""
     from lib import build_model
     from lib.encoders.pvt_v2 import DropPath
@@ -46,41 +46,43 @@ def drawn_network(name: str, num_class: int = 1, seed: int = 0, gain: str = "sof
     return model
 
 
-def drawn_twin(name: str, num_class: int = 1, seed: int = 0, gain: str = "softmax"):
+def reference_network(name: str, num_class: int = 1, seed: int = 0, gain: str = "softmax"):
     """The same network in PyTorch, in float64 unless changed, with the same weights; without DropPath."""
     import torch
 
     from jittor_pranet.reference_torch import build_torch_model
 
-    twin = build_torch_model(name, num_class, gain).double()
-    twin.load_state_dict({name: torch.from_numpy(deterministic.weights(name, tuple(value.shape), seed))
-                          for name, value in twin.state_dict().items() if value.is_floating_point()})
-    for module in twin.modules():
+    reference = build_torch_model(name, num_class, gain).double()
+    shapes = {name: tuple(value.shape) for name, value in reference.state_dict().items()
+              if value.is_floating_point()}
+    reference.load_state_dict({name: torch.from_numpy(deterministic.weights(name, shape, seed))
+                               for name, shape in shapes.items()})
+    for module in reference.modules():
         if hasattr(module, "rate"):
             module.rate = 0.0
-    return twin
+    return reference
 
 
 def onnx_errors(name: str, size: int, folder: Path, num_class: int = 1, channels: int = 3,
                 ) -> tuple[float, float]:
-    """How far the logits of `convert`'s ONNX file are from our network's and from the twin's, relatively."""
+    """How far the logits of `convert`'s ONNX file are from our network's and from PyTorch's, relatively."""
     import onnxruntime
     import torch
 
     from jittor_pranet.__main__ import main
     from utils.checkpoint import save_weights
 
-    model, images = drawn_network(name, num_class), deterministic.images(3, size, channels=channels)
+    model, images = seeded_network(name, num_class), deterministic.images(3, size, channels=channels)
     save_weights(model, folder / "w.npz", {"num_class": num_class})
     assert main(["convert", "--weights", str(folder / "w.npz"), "--out", str(folder / "w.onnx"),
                  "--model_type", name, "--testsize", str(size), *["--grey"] * (channels == 1)]) == 0
     session = onnxruntime.InferenceSession(folder / "w.onnx", providers=["CPUExecutionProvider"])
     found, = session.run(["logits"], {"images": images})
     model.eval()
-    twin = drawn_twin(name, num_class).float().eval()
+    reference = reference_network(name, num_class).float().eval()
     with jt.no_grad(), torch.no_grad():
         ours = model.merge(model(jt.array(images))).numpy()
-        theirs = twin.merge(twin(torch.from_numpy(images))).numpy()
+        theirs = reference.merge(reference(torch.from_numpy(images))).numpy()
     return relative_error(found, ours), relative_error(found, theirs)
 
 
@@ -103,7 +105,7 @@ def _corner_weights(size: int, to: int) -> np.ndarray:
 
 def forward_errors(case: dict, index: int, file: str = "forward") -> list[tuple[float, float]]:
     """(our relative error, PyTorch's float32 one) of each map of a case of forward.json, or of its like."""
-    model = drawn_network(case["model"], case.get("num_class", 1), case["seed"])
+    model = seeded_network(case["model"], case.get("num_class", 1), case["seed"])
     model.eval()
     with jt.no_grad():
         images = deterministic.images(case["batch"], case["size"], case["seed"], case["channels"])

@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 
-from tests.helpers.networks import drawn_network, drawn_twin
+from tests.helpers.networks import reference_network, seeded_network
 from utils.data.synthetic import deterministic
 from utils.runtime.backend import jt
 
@@ -26,7 +26,7 @@ class TrainingPass:
     gradients: dict[str, np.ndarray]  # by published name
     statistics: dict[str, float]  # norm of each parameter and running statistic after the pass
     relu_outputs: list[np.ndarray]  # in the order of the calls
-    crossings: np.ndarray | None = None  # see `twin_pass`
+    crossings: np.ndarray | None = None  # see `reference_pass`
 
 
 def our_pass(case: dict) -> TrainingPass:
@@ -41,7 +41,7 @@ def our_pass(case: dict) -> TrainingPass:
             outputs.append(result[0])
         return result
 
-    model = drawn_network(case["model"], case.get("num_class", 1), case["seed"])
+    model = seeded_network(case["model"], case.get("num_class", 1), case["seed"])
     model.train()
     images, targets = (jt.array(array) for array in _batch(case))
     with mock.patch.object(ops, "batch_norm", recorded):
@@ -57,7 +57,7 @@ def our_pass(case: dict) -> TrainingPass:
         relu_outputs=[each.numpy() for each in outputs])
 
 
-def twin_pass(case: dict, ours: TrainingPass) -> TrainingPass:
+def reference_pass(case: dict, ours: TrainingPass) -> TrainingPass:
     """PyTorch's pass in float64; each ReLU and ReLU6 passes, and the max-pool takes, what ours did.
 
     The crossings are where float64 itself would have decided otherwise: how far each such ReLU input is from
@@ -91,17 +91,17 @@ def twin_pass(case: dict, ours: TrainingPass) -> TrainingPass:
         crossings.append(short[short > 0].numpy())
         return values
 
-    twin = drawn_twin(case["model"], case.get("num_class", 1), case["seed"]).train()
+    reference = reference_network(case["model"], case.get("num_class", 1), case["seed"]).train()
     images, targets = map(torch.from_numpy, _batch(case))
     with mock.patch.object(F, "relu", relu), mock.patch.object(F, "relu6", relu6), \
             mock.patch.object(F, "max_pool2d", pool):
-        losses = _losses(case, twin, images.double(), targets)
+        losses = _losses(case, reference, images.double(), targets)
     sum(losses).backward()
     return TrainingPass(
         losses=[loss.item() for loss in losses],
-        gradients={name: value.grad.numpy() for name, value in twin.named_parameters()
+        gradients={name: value.grad.numpy() for name, value in reference.named_parameters()
                    if value.grad is not None},
-        statistics={name: value.double().norm().item() for name, value in twin.state_dict().items()},
+        statistics={name: value.double().norm().item() for name, value in reference.state_dict().items()},
         relu_outputs=outputs, crossings=np.concatenate(crossings))
 
 
@@ -115,7 +115,7 @@ def _batch(case: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _losses(case: dict, network, images, targets) -> list:
-    """Of our network or of the twin."""
+    """Of our network or of the reference."""
     of_maps = network.losses if case.get("num_class", 1) == 1 else network.class_losses
     return of_maps(network(images), targets)
 
@@ -138,11 +138,11 @@ def projection_floors(case: dict) -> dict[str, float]:
     return {name: floors[name] if norm > ZERO_NORM else 0.0 for name, (norm, _) in case["gradients"].items()}
 
 
-def branch_errors(ours: TrainingPass, twin: TrainingPass) -> dict[str, float]:
-    """Relative error of each whole gradient of ours against the twin's on the same branches; a gradient that
-    is zero counts in units of the mean norm."""
-    norms = {name: float(np.linalg.norm(gradient)) for name, gradient in twin.gradients.items()}
+def branch_errors(ours: TrainingPass, reference: TrainingPass) -> dict[str, float]:
+    """Relative error of each whole gradient of ours against the reference's on the same branches; one that is
+    zero counts in units of the mean norm."""
+    norms = {name: float(np.linalg.norm(gradient)) for name, gradient in reference.gradients.items()}
     mean_norm = np.mean(list(norms.values()))
     return {name: float(np.linalg.norm(ours.gradients[name] - gradient)
                         / (norms[name] if norms[name] > ZERO_NORM else mean_norm))
-            for name, gradient in twin.gradients.items()}
+            for name, gradient in reference.gradients.items()}

@@ -55,9 +55,9 @@ def test_multiplications_of_the_networks(name):
 
     from jittor_pranet.reference_torch import build_torch_model
 
-    twin = build_torch_model(name).eval().to("meta")
+    reference = build_torch_model(name).eval().to("meta")
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        twin(torch.zeros(1, 3, 352, 352, device="meta"))
+        reference(torch.zeros(1, 3, 352, 352, device="meta"))
     assert counter.get_total_flops() / 2e9 == pytest.approx(GMAC[name], rel=1e-3)
 
 

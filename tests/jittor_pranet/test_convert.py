@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jittor_pranet.__main__ import main
-from tests.helpers.networks import drawn_network, drawn_twin, onnx_errors
+from tests.helpers.networks import onnx_errors, reference_network, seeded_network
 from utils.checkpoint import read_info, read_weights, save_weights
 
 torch = pytest.importorskip("torch")
@@ -21,13 +21,13 @@ def convert(weights, out, *flags: str) -> int:
 @pytest.fixture
 def ours(tmp_path):
     path = tmp_path / "ours.npz"
-    save_weights(drawn_network("PVT-PraNet-V2"), path, {"model_type": "PVT-PraNet-V2", "seed": 7})
+    save_weights(seeded_network("PVT-PraNet-V2"), path, {"model_type": "PVT-PraNet-V2", "seed": 7})
     return path
 
 
 def test_there_and_back_gives_the_same_bytes(ours, tmp_path, capsys):
     assert convert(ours, tmp_path / "theirs.pth") == 0
-    drawn_twin("PVT-PraNet-V2").load_state_dict(torch.load(tmp_path / "theirs.pth", weights_only=True))
+    reference_network("PVT-PraNet-V2").load_state_dict(torch.load(tmp_path / "theirs.pth", weights_only=True))
     assert convert(tmp_path / "theirs.pth", tmp_path / "back.npz") == 0
     assert read_info(tmp_path / "back.npz") == {"model_type": "PVT-PraNet-V2"}, "told by the names"
     before, after = read_weights(ours), read_weights(tmp_path / "back.npz")
@@ -41,15 +41,15 @@ def test_there_and_back_gives_the_same_bytes(ours, tmp_path, capsys):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_onnx_gives_our_maps(tmp_path, capsys, name):
     pytest.importorskip("onnxruntime")
-    from_ours, from_twins = onnx_errors(name, SIZE, tmp_path)
-    assert from_ours < 1e-5 and from_twins < 1e-5
+    from_ours, from_reference = onnx_errors(name, SIZE, tmp_path)
+    assert from_ours < 1e-5 and from_reference < 1e-5
     assert "onnxruntime differs from PyTorch by" in capsys.readouterr().out
 
 
 def test_onnx_of_several_classes_takes_grey_images(tmp_path, capsys):
     pytest.importorskip("onnxruntime")
-    from_ours, from_twins = onnx_errors("EMCAD-B2-DSRA", SIZE, tmp_path, num_class=4, channels=1)
-    assert from_ours < 1e-5 and from_twins < 1e-5
+    from_ours, from_reference = onnx_errors("EMCAD-B2-DSRA", SIZE, tmp_path, num_class=4, channels=1)
+    assert from_ours < 1e-5 and from_reference < 1e-5
     assert "images (N,1,64,64) to logits (N,4,64,64)" in capsys.readouterr().out
 
 

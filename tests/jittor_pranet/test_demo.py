@@ -14,7 +14,7 @@ from utils.data.image_io import find_pairs
 from utils.data.polyps import TrainSet, find_test_sets
 from utils.data.scans import Reading, find_scans, read_scan
 from utils.data.synthetic.polyps import draw_polyp
-from utils.data.synthetic.scans import MOST_DRAWN, draw_patient
+from utils.data.synthetic.scans import MAX_DRAWN, draw_patient
 
 
 def draw(out: Path, train: int = 3, test: int = 2, seed: int = 0, size: int = 96) -> int:
@@ -110,7 +110,7 @@ def test_scans_never_mix_with_the_files_of_others(tmp_path, capsys):
     assert files_of(tmp_path) == before
 
 
-@pytest.mark.parametrize("classes", [2, 9, MOST_DRAWN])
+@pytest.mark.parametrize("classes", [2, 9, MAX_DRAWN])
 def test_every_class_is_drawn_in_a_place_of_its_own(classes):
     places = []
     for seed in range(2):

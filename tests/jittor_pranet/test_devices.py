@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.helpers.networks import drawn_network
+from tests.helpers.networks import seeded_network
 from tests.jittor_pranet.test_programs import SIZE, draw_set, run
 from utils.checkpoint import save_weights
 from utils.data.image_io import read_grey
@@ -15,7 +15,7 @@ from utils.data.image_io import read_grey
 @pytest.mark.parametrize("network", ["PraNet-V2", "PVT-PraNet-V2"])
 def test_maps_of_both_devices_are_the_same_to_one_grey_level(tmp_path, network, on_cuda):
     draw_set(tmp_path / "tests" / "One", 3)
-    save_weights(drawn_network(network), tmp_path / "drawn.npz", {"model_type": network})
+    save_weights(seeded_network(network), tmp_path / "drawn.npz", {"model_type": network})
     for device in ("cpu", "cuda"):
         run("test", "--weights", "drawn.npz", "--test_path", "tests", "--save_path", device,
             "--testsize", SIZE, "--bs", 2, "--device", device, cwd=tmp_path)

@@ -9,10 +9,10 @@ from tests.helpers.compare import assert_close
 from tests.helpers.networks import (
     PUBLISHED_STATE,
     arrays,
-    drawn_network,
-    drawn_twin,
     figures,
     published_classes,
+    reference_network,
+    seeded_network,
     soft_masks,
 )
 from utils.data.synthetic import deterministic
@@ -23,7 +23,7 @@ FORWARD = [(file, index, case) for file in ("forward", "multiclass")
            for index, case in enumerate(figures(file))]
 
 
-def twin_of(name: str):
+def reference_of(name: str):
     """The published network with fresh weights."""
     from jittor_pranet.reference_torch import build_torch_model
 
@@ -37,10 +37,10 @@ def name_case(case: dict) -> str:
 @pytest.mark.parametrize(("file", "index", "case"), FORWARD, ids=[name_case(case) for *_, case in FORWARD])
 def test_maps(file, index, case):
     expected = arrays(file)
-    twin = drawn_twin(case["model"], case.get("num_class", 1), case["seed"]).eval()
+    reference = reference_network(case["model"], case.get("num_class", 1), case["seed"]).eval()
     images = deterministic.images(case["batch"], case["size"], case["seed"], case["channels"])
     with torch.no_grad():
-        maps = twin(torch.from_numpy(images).double())
+        maps = reference(torch.from_numpy(images).double())
     assert len(maps) == len(case["norm"])
     for number, (found, norm) in enumerate(zip(maps, case["norm"])):
         sampled = found[..., ::case["stride"], ::case["stride"]]
@@ -50,21 +50,21 @@ def test_maps(file, index, case):
 
 @pytest.mark.parametrize("case", figures("train"), ids=name_case)
 def test_training_pass(case):
-    twin = drawn_twin(case["model"], seed=case["seed"]).train()
+    reference = reference_network(case["model"], seed=case["seed"]).train()
     images, masks = (torch.from_numpy(draw(case["batch"], case["size"], case["seed"])).double()
                      for draw in (deterministic.images, deterministic.masks))
-    losses = twin.losses(twin(images), masks)
+    losses = reference.losses(reference(images), masks)
     sum(losses).backward()
 
     assert_close([loss.item() for loss in losses], case["losses"], "float64", "losses")
-    gradients = {name: value.grad.numpy() for name, value in twin.named_parameters()
+    gradients = {name: value.grad.numpy() for name, value in reference.named_parameters()
                  if value.grad is not None}
     assert set(gradients) == set(case["gradients"])
     for name, figure in case["gradients"].items():
         probe = deterministic.stream("probe" + name, case["seed"]).normal(size=gradients[name].shape)
         found = [np.linalg.norm(gradients[name]), (gradients[name] * probe).sum()]
         assert_close(found, figure, "float64", f"norm and projection of the gradient of {name}")
-    statistics = {name: twin.state_dict()[name].norm().item() for name in case["running_statistics"]}
+    statistics = {name: reference.state_dict()[name].norm().item() for name in case["running_statistics"]}
     for name, norm in case["running_statistics"].items():
         assert_close(statistics[name], norm, "float64", name)
 
@@ -93,7 +93,7 @@ def test_losses(index):
 
 @pytest.mark.parametrize("name", PUBLISHED_STATE)
 def test_names_shapes_and_order_are_the_published_ones(name):
-    own = [[key, list(value.shape)] for key, value in twin_of(name).state_dict().items()]
+    own = [[key, list(value.shape)] for key, value in reference_of(name).state_dict().items()]
     assert own == PUBLISHED_STATE[name]
 
 
@@ -104,16 +104,16 @@ def test_weights_go_to_pytorch_and_back_unchanged(name, tmp_path):
     from utils.checkpoint import load_weights, save_weights
 
     classes = published_classes(name)
-    model, twin, fresh = drawn_network(name, classes), twin_of(name), build_model(name, classes)
+    model, reference, fresh = seeded_network(name, classes), reference_of(name), build_model(name, classes)
     save_weights(model, tmp_path / "ours.npz")
     with np.load(tmp_path / "ours.npz") as file:
-        twin.load_state_dict({key: torch.from_numpy(value) for key, value in file.items()}, strict=True)
-    torch.save(twin.state_dict(), tmp_path / "theirs.pth")
+        reference.load_state_dict({key: torch.from_numpy(value) for key, value in file.items()}, strict=True)
+    torch.save(reference.state_dict(), tmp_path / "theirs.pth")
     load_weights(fresh, tmp_path / "theirs.pth", strict=True)
 
     published = {key: shape for key, shape in PUBLISHED_STATE[name]
                  if not key.endswith("num_batches_tracked")}
-    for state in (twin.state_dict(), fresh.state_dict()):
+    for state in (reference.state_dict(), fresh.state_dict()):
         arrived = {key: state[key].numpy() for key in state if not key.endswith("num_batches_tracked")}
         assert {key: list(value.shape) for key, value in arrived.items()} == published
         for key, value in arrived.items():

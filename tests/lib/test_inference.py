@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.compare import assert_close
-from tests.helpers.networks import drawn_network
+from tests.helpers.networks import seeded_network
 from tests.helpers.paths import ROOT
 from utils.checkpoint import save_weights
 from utils.data.polyps import normalise
@@ -31,7 +31,7 @@ FULL = ("[f 1123 10:00:00.000000 00 cuda_device_allocator.cc:31] Unable to alloc
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "last.npz"
-    save_weights(drawn_network(NAME), path, {"model_type": NAME})
+    save_weights(seeded_network(NAME), path, {"model_type": NAME})
     return path
 
 

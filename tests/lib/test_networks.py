@@ -8,12 +8,12 @@ import pytest
 from tests.helpers.compare import parity_bound
 from tests.helpers.networks import (
     PUBLISHED_STATE,
-    drawn_network,
-    drawn_twin,
     figures,
     forward_errors,
     published_classes,
+    reference_network,
     relative_error,
+    seeded_network,
 )
 from utils.data.synthetic import deterministic
 from utils.errors import UserError
@@ -110,7 +110,7 @@ def test_maps_do_not_depend_on_the_batch(name):
     """To the last bit: a written map must not change with --bs."""
     from utils.runtime.backend import jt
 
-    model = drawn_network(name)
+    model = seeded_network(name)
     model.eval()
     images = deterministic.images(3, 96)
     together = model.merge(model(jt.array(images))).numpy()
@@ -125,12 +125,12 @@ def test_fused_network_gives_the_same_maps(name):
     from lib import ops
     from utils.runtime.backend import jt
 
-    model = drawn_network(name)
+    model = seeded_network(name)
     model.eval()
     images = jt.array(deterministic.images(1, 64))
     folded = model.merge(model(images)).numpy()
     with ops.plain_formulas():
-        again = drawn_network(name)  # its weights are still to be read when the first map is asked for
+        again = seeded_network(name)  # its weights are still to be read when the first map is asked for
         again.eval()
         plain = again.merge(again(images)).numpy()
     assert relative_error(plain, folded) <= parity_bound(0, "forward")
@@ -163,13 +163,13 @@ def test_grey_images_and_several_classes(name):
     from utils.runtime.backend import jt
 
     gain = "sigmoid" if name == "EMCAD-B2-DSRA" else "softmax"
-    model, twin = drawn_network(name, GREY[name], gain=gain), drawn_twin(name, GREY[name], gain=gain)
+    model, reference = (make(name, GREY[name], gain=gain) for make in (seeded_network, reference_network))
     model.eval()
-    twin.eval()
+    reference.eval()
     grey = deterministic.images(1, 64, channels=1)
     with jt.no_grad(), torch.no_grad():
-        found, expected = model(jt.array(grey)), twin(torch.from_numpy(grey).double())
-        merged = model.merge(found).numpy(), twin.merge(expected).numpy()
+        found, expected = model(jt.array(grey)), reference(torch.from_numpy(grey).double())
+        merged = model.merge(found).numpy(), reference.merge(expected).numpy()
     for ours, theirs in zip([*(each.numpy() for each in found), merged[0]],
                             [*(each.numpy() for each in expected), merged[1]]):
         assert ours.shape == theirs.shape == (1, GREY[name], 64, 64)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tests.helpers.compare import CROSSING_DISTANCE, CROSSING_SHARE, assert_close, parity_bound
-from tests.helpers.networks import arrays, drawn_network, figures, relative_error, soft_masks
+from tests.helpers.networks import arrays, figures, relative_error, seeded_network, soft_masks
 from tests.helpers.training_pass import (
     branch_errors,
     our_pass,
     projection_errors,
     projection_floors,
-    twin_pass,
+    reference_pass,
 )
 from utils.data.synthetic import deterministic
 from utils.runtime.backend import jt
@@ -35,9 +35,9 @@ def ours(case):
 
 
 @pytest.fixture(scope="module")
-def twin(case, ours):
+def reference(case, ours):
     pytest.importorskip("torch", reason="whether ReLU inputs round across zero takes PyTorch to tell")
-    return twin_pass(case, ours)
+    return reference_pass(case, ours)
 
 
 def test_losses_and_statistics_of_a_training_pass(case, ours):
@@ -59,16 +59,16 @@ def test_gradients_against_the_published_ones(case, ours, request):
         assert len(crossings), f"no ReLU input has rounded across zero, yet: {outside}"
 
 
-def test_gradients_on_the_same_branches(ours, twin):
+def test_gradients_on_the_same_branches(ours, reference):
     """Each whole gradient within 1e-4 of float64, where PyTorch's own float32 errors are up to 2e-2."""
-    for name, error in branch_errors(ours, twin).items():
+    for name, error in branch_errors(ours, reference).items():
         assert error <= parity_bound(0, "gradient on the same branches"), f"{name}: {error:.2e}"
 
 
-def test_branches_differ_only_by_rounding(ours, twin):
-    assert [each.shape for each in ours.relu_outputs] == [each.shape for each in twin.relu_outputs]
-    assert twin.crossings.max(initial=0) <= CROSSING_DISTANCE
-    assert len(twin.crossings) <= CROSSING_SHARE * sum(each.size for each in ours.relu_outputs)
+def test_branches_differ_only_by_rounding(ours, reference):
+    assert [each.shape for each in ours.relu_outputs] == [each.shape for each in reference.relu_outputs]
+    assert reference.crossings.max(initial=0) <= CROSSING_DISTANCE
+    assert len(reference.crossings) <= CROSSING_SHARE * sum(each.size for each in ours.relu_outputs)
 
 
 @pytest.mark.parametrize("case", figures("steps"), ids=name_case)
@@ -84,7 +84,7 @@ def test_six_training_steps(case):
     from lib.ops import resize_bilinear
     from lib.optimizer import Adam, trainable_parameters
 
-    model = drawn_network(case["model"], seed=case["seed"])
+    model = seeded_network(case["model"], seed=case["seed"])
     model.train()
     optimizer = Adam(trainable_parameters(model), case["clip"])
     spread = 0.0
@@ -116,21 +116,21 @@ CLASS_CASES = [{"seed": 0, "batch": 2, "channels": 3, **case} for case in (
 def test_training_pass_of_several_classes(case):
     pytest.importorskip("torch")
     ours = our_pass(case)
-    twin = twin_pass(case, ours)
-    assert_close(ours.losses, twin.losses, "loss")
+    reference = reference_pass(case, ours)
+    assert_close(ours.losses, reference.losses, "loss")
     floors = {published["model"]: published["train"]["gradient_float32_relative_error"]
               for published in figures("multiclass") if "train" in published}
-    for name, error in branch_errors(ours, twin).items():
+    for name, error in branch_errors(ours, reference).items():
         bound = parity_bound(0, "gradient on the same branches")
         if name == "conv.0.weight":
             # The normalisation takes out its scale, of which only eps leaves a gradient: nothing but a
             # difference of large terms, in PyTorch as here.
             bound = parity_bound(floors[case["model"]][name], "gradient")
         assert error <= bound, f"{name}: {error:.2e}"
-    for name, norm in twin.statistics.items():
+    for name, norm in reference.statistics.items():
         if "running" in name:
             assert ours.statistics[name] == pytest.approx(norm, rel=parity_bound(0, "forward")), name
-    test_branches_differ_only_by_rounding(ours, twin)
+    test_branches_differ_only_by_rounding(ours, reference)
 
 
 @pytest.mark.parametrize("index", range(2), ids=["binary", "soft"])

@@ -41,8 +41,8 @@ from utils.checkpoint.formats import read_info, read_weights
 from utils.checkpoint.unpickler import GLOBALS
 from utils.errors import UserError
 
-MOST_MEMORY = 4 << 30  # address space; files of 1 GB are allowed, read and copied
-MOST_SECONDS = 5.0
+MAX_MEMORY = 4 << 30  # address space; files of 1 GB are allowed, read and copied
+MAX_SECONDS = 5.0
 FORBIDDEN = ("exec", "import", "os.", "subprocess.", "socket.", "ctypes.", "shutil.", "marshal.", "pty.",
              "builtins.", "code.", "webbrowser.", "tempfile.", "urllib.", "glob.", "sys.set", "pickle.")
 GADGETS = (
@@ -230,7 +230,7 @@ def read(path: Path, content: bytes, watch: Watch) -> str:
         assert not watch.seen, watch.seen
     assert os.listdir(path.parent) == [path.name]
     seconds = time.monotonic() - start
-    assert seconds < MOST_SECONDS, f"{seconds:.1f} s"
+    assert seconds < MAX_SECONDS, f"{seconds:.1f} s"
     COUNTS["slowest, ms"] = max(COUNTS["slowest, ms"], round(1000 * seconds))
     return outcome
 
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--examples", type=whole(1), default=200, metavar="N", help="files of each kind")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # of zipfile, at names that an archive has twice
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     watch = Watch()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

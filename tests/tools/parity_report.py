@@ -25,7 +25,7 @@ from tests.helpers.training_pass import (
     our_pass,
     projection_errors,
     projection_floors,
-    twin_pass,
+    reference_pass,
 )
 from utils.runtime import backend, precisions
 
@@ -57,10 +57,10 @@ def gradient_rows() -> Iterator[tuple[str, ...]]:
         ours = our_pass(case)
         on_branches = crossed = furthest = "-"
         if importlib.util.find_spec("torch"):
-            twin = twin_pass(case, ours)
-            on_branches = _spread(branch_errors(ours, twin))
-            crossed = f"{len(twin.crossings)} of {sum(each.size for each in ours.relu_outputs)}"
-            furthest = f"{twin.crossings.max(initial=0):.1e}"
+            reference = reference_pass(case, ours)
+            on_branches = _spread(branch_errors(ours, reference))
+            crossed = f"{len(reference.crossings)} of {sum(each.size for each in ours.relu_outputs)}"
+            furthest = f"{reference.crossings.max(initial=0):.1e}"
         errors, floors = projection_errors(ours.gradients, case), projection_floors(case)
         yield case["model"], _spread(errors), _spread(floors), on_branches, crossed, furthest
 

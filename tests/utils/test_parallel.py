@@ -18,7 +18,7 @@ import pytest
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import PATIENCE_S, wait_for
 from utils.errors import UserError
-from utils.parallel import GRACE_S, NAME, attempt_in_processes, finish_in_processes, read_in_processes
+from utils.parallel import GRACE_S, NAME, map_in_processes, prefetch_in_processes, try_in_processes
 
 
 def load(number: int, folder: Path | None = None) -> np.ndarray:
@@ -31,7 +31,7 @@ def load(number: int, folder: Path | None = None) -> np.ndarray:
 
 
 def numbers(*items: int, workers: int = 2, ahead: int = 4) -> list[int]:
-    arrays = read_in_processes(load, items, (2, 3), workers, ahead)
+    arrays = prefetch_in_processes(load, items, (2, 3), workers, ahead)
     return [int(array[1, 2]) for array in arrays if array.shape == (2, 3)]
 
 
@@ -56,13 +56,13 @@ def test_nothing_to_read_starts_nothing():
 
 
 def test_arrays_stay_when_their_slot_is_used_again():
-    arrays = list(read_in_processes(load, range(9), (2, 3), 2, ahead=2))
+    arrays = list(prefetch_in_processes(load, range(9), (2, 3), 2, ahead=2))
     assert [int(array.max()) for array in arrays] == list(range(9))
 
 
 def test_reads_while_the_consumer_works_but_not_without_bound(tmp_path):
     leave_files = functools.partial(load, folder=tmp_path)
-    with closing(read_in_processes(leave_files, range(50), (2, 3), 2, 5)) as arrays:
+    with closing(prefetch_in_processes(leave_files, range(50), (2, 3), 2, 5)) as arrays:
         next(arrays)
         wait_for(lambda: len(seen(tmp_path)) == 6)
         time.sleep(0.05)  # room for one too many
@@ -73,13 +73,13 @@ def test_reads_while_the_consumer_works_but_not_without_bound(tmp_path):
 
 
 def test_no_worker_reads_in_the_calling_process(tmp_path):
-    next(read_in_processes(functools.partial(load, folder=tmp_path), range(50), (2, 3), 0, 5))
+    next(prefetch_in_processes(functools.partial(load, folder=tmp_path), range(50), (2, 3), 0, 5))
     assert [path.name for path in tmp_path.iterdir()] == [f"0 {os.getpid()}"]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_a_defect_comes_in_its_place(workers):
-    arrays = read_in_processes(load, [5, 6, -1, 8], (2, 3), workers, 4)
+    arrays = prefetch_in_processes(load, [5, 6, -1, 8], (2, 3), workers, 4)
     assert [int(next(arrays).max()), int(next(arrays).max())] == [5, 6]
     with pytest.raises(UserError, match="number -1 is broken"):
         next(arrays)
@@ -88,12 +88,12 @@ def test_a_defect_comes_in_its_place(workers):
 
 def test_an_array_of_another_shape_is_an_error_and_no_wrong_data():
     with pytest.raises(ValueError, match="broadcast"):
-        list(read_in_processes(load, [1, 2], (2, 4), 1, 2))
+        list(prefetch_in_processes(load, [1, 2], (2, 4), 1, 2))
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
 def test_what_a_killed_process_leaves_is_read_by_the_caller(stop, capfd):
-    with closing(read_in_processes(load, range(30), (2, 3), 2, 3)) as arrays:
+    with closing(prefetch_in_processes(load, range(30), (2, 3), 2, 3)) as arrays:
         found = [next(arrays)]
         killed = readers()[0]
         os.kill(killed.pid, stop)
@@ -106,7 +106,7 @@ def test_what_a_killed_process_leaves_is_read_by_the_caller(stop, capfd):
 
 def test_a_stopped_process_is_ended(monkeypatch):
     monkeypatch.setattr("utils.parallel.GRACE_S", 0.1)
-    arrays = read_in_processes(load, range(30), (2, 3), 2, 3)
+    arrays = prefetch_in_processes(load, range(30), (2, 3), 2, 3)
     next(arrays)
     stopped = readers()
     for process in stopped:
@@ -117,7 +117,7 @@ def test_a_stopped_process_is_ended(monkeypatch):
 
 def test_processes_end_though_somebody_else_has_inherited_the_connection():
     before = set(os.listdir("/proc/self/fd"))
-    arrays = read_in_processes(load, range(30), (2, 3), 2, 3)
+    arrays = prefetch_in_processes(load, range(30), (2, 3), 2, 3)
     next(arrays)
     inherited = [os.dup(int(number)) for number in set(os.listdir("/proc/self/fd")) - before
                  if os.path.exists(f"/proc/self/fd/{number}")]
@@ -134,9 +134,9 @@ PROGRAM = """
 import sys, time
 {first}
 from tests.utils.test_parallel import load, readers
-from utils.parallel import read_in_processes
+from utils.parallel import prefetch_in_processes
 if __name__ == "__main__":
-    arrays = read_in_processes(load, range(100), (2, 3), 2, 3)
+    arrays = prefetch_in_processes(load, range(100), (2, 3), 2, 3)
     next(arrays)
     print(*(process.pid for process in readers()), flush=True)
     {then}
@@ -204,7 +204,7 @@ def test_a_program_with_jittor_goes_on_when_its_processes_are_suspended_or_kille
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_attempts_go_on_after_a_defect(workers):
-    results = list(attempt_in_processes(load, [5, -1, 7, -2], (2, 3), workers, 3))
+    results = list(try_in_processes(load, [5, -1, 7, -2], (2, 3), workers, 3))
     assert [str(each) if isinstance(each, UserError) else int(each.max()) for each in results] == [
         5, "number -1 is broken", 7, "number -2 is broken"]
     assert not readers()
@@ -222,7 +222,7 @@ def finish(number: int) -> int:
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_items_are_finished_in_order(workers):
-    assert list(finish_in_processes(finish, range(10), workers, ahead=4)) == list(range(0, 100, 10))
+    assert list(map_in_processes(finish, range(10), workers, ahead=4)) == list(range(0, 100, 10))
 
 
 def test_the_next_item_is_made_while_earlier_ones_are_finished_but_not_without_bound():
@@ -233,14 +233,14 @@ def test_the_next_item_is_made_while_earlier_ones_are_finished_but_not_without_b
             made.append(number)
             yield number
 
-    with closing(finish_in_processes(finish, items(), workers=1, ahead=2)) as results:
+    with closing(map_in_processes(finish, items(), workers=1, ahead=2)) as results:
         next(results)
         assert len(made) <= 3, "the one handed out and two ahead"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_finishing_raises_comes_in_its_place(workers):
-    results = finish_in_processes(finish, [1, 13, 2], workers, ahead=4)
+    results = map_in_processes(finish, [1, 13, 2], workers, ahead=4)
     assert next(results) == 10
     with pytest.raises(UserError, match="number 13 cannot be finished"):
         next(results)
@@ -248,4 +248,4 @@ def test_what_finishing_raises_comes_in_its_place(workers):
 
 def test_a_killed_finisher_is_an_error():
     with pytest.raises(UserError, match="one of 1 worker processes was killed"):
-        list(finish_in_processes(finish, [1, 99], 1, ahead=4))
+        list(map_in_processes(finish, [1, 99], 1, ahead=4))

@@ -24,7 +24,7 @@ from utils.checkpoint import npy
 from utils.checkpoint.unpickler import Storage, safe_load
 from utils.errors import UserError
 
-MOST_BYTES = 1 << 30  # unpacked; the largest network here has 0.13 GB, with its optimiser's state 0.4
+MAX_BYTES = 1 << 30  # unpacked; the largest network here has 0.13 GB, with its optimiser's state 0.4
 ZIP_START = b"PK"
 PICKLE_START = b"\x80"
 TORCH_LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
@@ -53,8 +53,8 @@ def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """
     with _reading(path) as file:
         arrays = _named_arrays(_content(file))
-        if sum(array.nbytes for array in arrays.values()) > MOST_BYTES:
-            raise ValueError(f"holds more than {MOST_BYTES} bytes of arrays")
+        if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
+            raise ValueError(f"holds more than {MAX_BYTES} bytes of arrays")
         return {name: array.copy(order="C") for name, array in arrays.items()}
 
 
@@ -83,8 +83,8 @@ def _reading(path: str | os.PathLike) -> Iterator[BinaryIO]:
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the parsers warn of oddities on the way to an error
             size = os.fstat(file.fileno()).st_size
-            if size > MOST_BYTES:
-                raise ValueError(f"has {size} bytes, at most {MOST_BYTES} are expected")
+            if size > MAX_BYTES:
+                raise ValueError(f"has {size} bytes, at most {MAX_BYTES} are expected")
             yield file
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); "
@@ -112,8 +112,8 @@ def _content(file: BinaryIO) -> object:
 def _zip_content(archive: zipfile.ZipFile) -> object:
     members = {member.filename: member for member in archive.infolist()}
     unpacked = sum(member.file_size for member in members.values())
-    if unpacked > MOST_BYTES:
-        raise ValueError(f"unpacks to {unpacked} bytes, at most {MOST_BYTES} are expected")
+    if unpacked > MAX_BYTES:
+        raise ValueError(f"unpacks to {unpacked} bytes, at most {MAX_BYTES} are expected")
     if members and all(name.endswith(".npy") for name in members):
         return {name[: -len(".npy")]: npy.array(npy.member(archive, name)) for name in members}
     pickles = [name for name in members if name.split("/")[1:] == ["data.pkl"]]

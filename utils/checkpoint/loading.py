@@ -30,7 +30,7 @@ import numpy as np
 
 from utils.checkpoint.formats import read_weights
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import atomic_write
 
 Source = Union[str, os.PathLike, Mapping[str, np.ndarray]]  # a file, or arrays by published name
 
@@ -150,7 +150,7 @@ def save_arrays(arrays: Mapping[str, np.ndarray], path: str | os.PathLike, info:
     comment = json.dumps(info).encode() if info else b""
     if len(comment) > zipfile.ZIP_MAX_COMMENT:
         raise ValueError(f"info takes {len(comment)} bytes as JSON, at most {zipfile.ZIP_MAX_COMMENT} fit")
-    with write_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
         archive.comment = comment
         for name, array in arrays.items():
             # A ZipInfo of its own has a fixed date, unlike a bare name.

@@ -16,8 +16,8 @@ from typing import BinaryIO, Callable
 
 import numpy as np
 
-MOST_OPCODES = 1_000_000  # PraNet-V2 with both moments of its optimiser takes about 150 000
-MOST_DIMENSIONS = 32  # NumPy's own limit
+MAX_OPCODES = 1_000_000  # PraNet-V2 with both moments of its optimiser takes about 150 000
+MAX_DIMENSIONS = 32  # NumPy's own limit
 ELEMENT_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 BFLOAT16 = "bfloat16"  # NumPy has none: such storages are widened to float32, which is exact
 
@@ -41,7 +41,7 @@ def dense(raw: bytes, dtype: np.dtype, shape: tuple[int, ...], fortran: bool) ->
 
 
 def _check_sizes(what: str, sizes: object) -> None:
-    if not isinstance(sizes, tuple) or len(sizes) > MOST_DIMENSIONS:
+    if not isinstance(sizes, tuple) or len(sizes) > MAX_DIMENSIONS:
         raise ValueError(f"holds an array whose {what} is not a tuple of sizes")
     if not all(isinstance(size, int) and size >= 0 for size in sizes):
         raise ValueError(f"holds an array whose {what} is not of natural numbers")
@@ -204,7 +204,7 @@ def safe_load(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> o
             one may also raise LookupError, TypeError, AttributeError, OverflowError or MemoryError.
     """
     machine = _Machine(storages)
-    for _ in range(MOST_OPCODES):
+    for _ in range(MAX_OPCODES):
         code = stream.read(1)
         if not code:
             raise ValueError("ends in the middle of its pickle")
@@ -215,7 +215,7 @@ def safe_load(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> o
             return machine.stack.pop()
         perform = machine.stack.append if opcode.name in _LITERALS else machine.performer(opcode.name)
         perform(opcode.arg.reader(stream) if opcode.arg else None)
-    raise ValueError(f"has more than {MOST_OPCODES} pickle opcodes")
+    raise ValueError(f"has more than {MAX_OPCODES} pickle opcodes")
 
 
 def _set_item(mapping: dict, key: object, value: object) -> None:

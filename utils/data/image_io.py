@@ -16,11 +16,11 @@ from PIL import Image
 from PIL.Image import Transpose
 
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import atomic_write
 
 Item = TypeVar("Item")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-MOST_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 256 MB as RGB
+MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 256 MB as RGB
 
 EXIF_ORIENTATION = 0x0112
 TURNS = dict(zip(range(2, 9), (Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM,
@@ -157,7 +157,7 @@ def read_rgb(path: str | os.PathLike) -> Image.Image:
 
     Raises:
         UserError: it cannot be decoded, has 16 bits or floats per pixel, several frames, or more than
-            `MOST_PIXELS`.
+            `MAX_PIXELS`.
     """
     return _read(path, "RGB")
 
@@ -194,7 +194,7 @@ def read_pixels(path: str | os.PathLike) -> np.ndarray:
     """A picture as it is: grey (H, W) uint8, or of its 16 or 32 bits; everything else RGB (H, W, 3) uint8.
 
     Raises:
-        UserError: it cannot be decoded, has floats per pixel, several frames, or more than `MOST_PIXELS`.
+        UserError: it cannot be decoded, has floats per pixel, several frames, or more than `MAX_PIXELS`.
     """
     with _opened(path) as file:
         if file.mode.startswith("I"):
@@ -222,7 +222,7 @@ def read_indices(path: str | os.PathLike) -> np.ndarray:
 def write_map(path: str | os.PathLike, values: np.ndarray) -> None:
     """Writes a uint8 (H, W) or (H, W, 3) array as PNG; the file is whole or absent."""
     level = 6 if values.ndim == 2 else 1  # photographs take a multiple of the time to get a little smaller
-    with write_whole(path) as file:
+    with atomic_write(path) as file:
         Image.fromarray(values).save(file, format="PNG", compress_level=level)
 
 
@@ -248,7 +248,7 @@ def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
         _require_no_pipe(path)
         # Given a path, Pillow maps plain grey TIFF files into memory, and then turns them wrongly.
         with open(path, "rb") as file, Image.open(file) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             # The second frame of a camera's MPO file is a preview.
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
@@ -288,7 +288,7 @@ def _reading(path: str | os.PathLike) -> Iterator[None]:
         if os.path.islink(path) and not os.path.exists(path):
             reason = f"a link to {os.readlink(path)}, which is not there"
         elif isinstance(error, Image.DecompressionBombError):
-            reason = f"it has more than {MOST_PIXELS // 10**6} million pixels, as a decompression bomb would"
+            reason = f"it has more than {MAX_PIXELS // 10**6} million pixels, as a decompression bomb would"
         elif os.path.isfile(path) and os.path.getsize(path) == 0:
             reason = "the file is empty"
         elif isinstance(error, Image.UnidentifiedImageError):

@@ -37,7 +37,7 @@ from utils.data.image_io import (
     read_rgb,
 )
 from utils.errors import UserError
-from utils.parallel import read_in_processes
+from utils.parallel import prefetch_in_processes
 from utils.progress import track
 from utils.runtime.memory import available_memory
 
@@ -94,7 +94,7 @@ class TrainSet:
             yield from (self.kept[pair] for pair in pairs)
             return
         load = functools.partial(read_planes, size=self.size)
-        yield from read_in_processes(load, pairs, (PLANES, self.size, self.size), workers, ahead)
+        yield from prefetch_in_processes(load, pairs, (PLANES, self.size, self.size), workers, ahead)
 
     def _check_pixels(self, keep: bool) -> None:
         """Decodes every file; raises UserError naming the broken ones, or when no mask reaches mid-grey."""
@@ -106,7 +106,7 @@ class TrainSet:
             if keep:
                 self.kept[pair] = _planes(image, mask, self.size)
 
-        defects = read_ahead(lambda pair: defect_of(decode, pair), self.pairs, WORKERS, ahead=2 * WORKERS)
+        defects = prefetch(lambda pair: defect_of(decode, pair), self.pairs, WORKERS, ahead=2 * WORKERS)
         raise_defects(track(defects, len(self), "checking the training set", "pairs"))
         if max(brightest) < 128:
             raise UserError(f"{self.pairs[0].mask.parent}: no mask is brighter than {max(brightest)} of 255; "
@@ -203,7 +203,8 @@ def image_batches(test_images: TestImages, batch_size: int, workers: int = WORKE
     """
     load = functools.partial(read_image, size=test_images.size)
     files, shape = list(test_images.files.values()), (3, test_images.size, test_images.size)
-    with closing(read_in_processes(load, files, shape, workers, ahead=BATCHES_AHEAD * batch_size)) as images:
+    ahead = BATCHES_AHEAD * batch_size
+    with closing(prefetch_in_processes(load, files, shape, workers, ahead)) as images:
         for start in range(0, len(files), batch_size):
             batch = files[start:start + batch_size]
             stems, sizes = [path.stem for path in batch], [image_size(path)[::-1] for path in batch]
@@ -252,8 +253,8 @@ def find_test_sets(test_path: str | os.PathLike, names: list[str] | None = None)
     return {name: there[name] for name in names}
 
 
-def read_ahead(load: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int,
-               ) -> Iterator[Result]:
+def prefetch(load: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int,
+             ) -> Iterator[Result]:
     """Yields ``load(item)`` in the order of ``items``, up to ``ahead`` of them loaded in threads beforehand.
 
     ``workers`` is the number of threads; 0 loads in the calling one, each item as it is asked for. The first

@@ -28,8 +28,8 @@ SUFFIXES = {"nifti": (".nii.gz", ".nii"), "h5": (".npy.h5", ".h5", ".hdf5"), "np
             "picture": IMAGE_SUFFIXES}
 WITH_LABELS = ("h5", "npz")  # a file holds image and label; of the others each has a file
 IMAGE_KEYS, LABEL_KEY, SPACING_KEY = ("image", "img"), "label", "spacing"
-MOST_BYTES = 1 << 31  # of one array: 512x512x2048 voxels in float32
-MOST_OFFSET = 1 << 24  # of a NIfTI's voxels; between header and voxels are extensions, mostly of some kB
+MAX_BYTES = 1 << 31  # of one array: 512x512x2048 voxels in float32
+MAX_OFFSET = 1 << 24  # of a NIfTI's voxels; between header and voxels are extensions, mostly of some kB
 MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 
 
@@ -115,7 +115,7 @@ def read_nifti(path: Path) -> Stored:
         dtype = header.get_data_dtype()
         size = math.prod(shape) * dtype.itemsize
         _check_array(shape, dtype)
-        if not header.sizeof_hdr <= offset <= MOST_OFFSET:
+        if not header.sizeof_hdr <= offset <= MAX_OFFSET:
             raise ValueError(f"says that its voxels begin at byte {offset}")
         file.seek(offset)
         content = file.read(size)
@@ -267,8 +267,8 @@ def _check_array(shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def _check_bytes(size: int) -> None:
-    if size > MOST_BYTES:
-        raise ValueError(f"holds an array of {size} bytes, at most {MOST_BYTES} are expected")
+    if size > MAX_BYTES:
+        raise ValueError(f"holds an array of {size} bytes, at most {MAX_BYTES} are expected")
 
 
 @contextlib.contextmanager

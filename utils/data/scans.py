@@ -18,14 +18,14 @@ from utils.data import scan_files
 from utils.data.scan_files import Stored
 from utils.data.scan_folders import Scan, find_scans
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import atomic_write
 
 __all__ = ["PALETTE", "Reading", "Scan", "ScanPixels", "find_scans", "read_labels", "read_scan",
            "write_labels"]
 
 LABEL_MAPS = {"synapse": {5: 0, 9: 0, 10: 0, 12: 0, 13: 0, 11: 5}}
 """Raw labels to classes; others stay. synapse: of the 13 organs of BTCV the 8 that are measured."""
-MOST_CLASSES = 256
+MAX_CLASSES = 256
 ROUNDING = 1e-6  # an image scaled in float32 may leave [0, 1] by this
 
 
@@ -119,7 +119,7 @@ def write_labels(folder: str | os.PathLike, scan: Scan, labels: np.ndarray, pixe
     suffix = ".png" if scan.kind == "picture" else ".nii.gz" if nifti else ".npz"
     path = Path(folder) / (scan.name + suffix)
     nifti_file = _as_nifti(path, labels, pixels) if suffix == ".nii.gz" else b""
-    with write_whole(path) as file:
+    with atomic_write(path) as file:
         if suffix == ".png":
             picture = Image.fromarray(labels[0])
             picture.putpalette(PALETTE.tobytes())
@@ -148,7 +148,7 @@ def read_labels(path: str | os.PathLike, axis: int | None = None) -> np.ndarray:
     label = scan_files.read_label(kind, path)
     if label.ndim not in (2, 3) or 0 in label.shape:
         raise ShapeError(f"{path}: its label has the shape {label.shape}, expected two or three axes")
-    reading = Reading(MOST_CLASSES, axis if kind == "nifti" else None)
+    reading = Reading(MAX_CLASSES, axis if kind == "nifti" else None)
     return _slices_first(_classes(label, reading, path), reading.axis_of(kind) if label.ndim == 3 else None)
 
 
@@ -205,9 +205,9 @@ def _classes(label: np.ndarray, reading: Reading, path: Path) -> np.ndarray:
     if fractions:
         raise LabelError(f"{path}: its label holds fractions, expected classes; it may have been resized "
                          "smoothly, or hold probabilities")
-    if label.min() < 0 or label.max() >= MOST_CLASSES:
+    if label.min() < 0 or label.max() >= MAX_CLASSES:
         raise _foreign(label[(label < 0) | (label >= reading.num_class)], reading, path)
-    table = np.arange(MOST_CLASSES, dtype=np.uint8)
+    table = np.arange(MAX_CLASSES, dtype=np.uint8)
     for raw, mapped in LABEL_MAPS.get(reading.label_map, {}).items():
         table[raw] = mapped
     raw = label.astype(np.uint8)
@@ -233,7 +233,7 @@ def _palette() -> np.ndarray:
     named = ("000000", "E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7", "BBBBBB",
              "882255", "999933", "332288", "DDCC77", "44AA99", "AA4499", "117733")
     colours = [list(bytes.fromhex(name)) for name in named]
-    for number in range(MOST_CLASSES - len(colours)):
+    for number in range(MAX_CLASSES - len(colours)):
         light = (0.75, 0.5, 0.95)[number % 3]
         red_green_blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.65, light)
         colours.append([round(255 * part) for part in red_green_blue])

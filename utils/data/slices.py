@@ -20,11 +20,11 @@ from scipy import ndimage
 
 from utils import ranks
 from utils.data.image_io import defect_of, raise_defects
-from utils.data.polyps import BATCHES_AHEAD, MEAN, STD, WORKERS, read_ahead
+from utils.data.polyps import BATCHES_AHEAD, MEAN, STD, WORKERS, prefetch
 from utils.data.scan_folders import Scan, find_scans
 from utils.data.scans import Reading, ScanPixels, read_scan
 from utils.errors import UserError
-from utils.parallel import read_in_processes
+from utils.parallel import prefetch_in_processes
 from utils.progress import track
 from utils.runtime.memory import available_memory
 
@@ -117,7 +117,7 @@ class LabelledSlices:
             channels.setdefault(pixels.image.shape[1], scan)
             self.of_scan[scan] = self._slices_of(scan, pixels, keep=in_memory or scan.is_volume)
 
-        defects = read_ahead(lambda scan: defect_of(decode, scan), self.scans, WORKERS, ahead=2 * WORKERS)
+        defects = prefetch(lambda scan: defect_of(decode, scan), self.scans, WORKERS, ahead=2 * WORKERS)
         raise_defects(track(defects, len(self.scans), f"checking {folder}", "scans"))
         if len(channels) > 1:
             grey, colour = channels[1].image, channels[3].image
@@ -163,7 +163,8 @@ def slice_batches(train_set: LabelledSlices, batch_size: int, seed: int, epoch: 
     load = functools.partial(prepare_slice, reading=train_set.reading, size=train_set.size)
     shape = (train_set.channels + 1, train_set.size, 4 * train_set.size)  # bytes of float32
     ahead = BATCHES_AHEAD * max(map(len, shares), default=1)
-    with closing(read_in_processes(load, list(chain.from_iterable(shares)), shape, workers, ahead)) as planes:
+    jobs = list(chain.from_iterable(shares))
+    with closing(prefetch_in_processes(load, jobs, shape, workers, ahead)) as planes:
         for batch, share in zip(batches, shares):
             arrays = np.stack(list(islice(planes, len(share)))).view(np.float32)
             yield arrays[:, :-1], arrays[:, -1].astype(np.int32), [job[0].name for job in batch]

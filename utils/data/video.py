@@ -12,7 +12,7 @@ from typing import BinaryIO, Callable
 
 import numpy as np
 
-from utils.data.image_io import MOST_PIXELS
+from utils.data.image_io import MAX_PIXELS
 from utils.errors import BadFile
 
 MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac")  # others go into Matroska as they are
@@ -136,8 +136,8 @@ def _pictures(video, path: Path):
     stream = video.streams.best("video")
     if stream is None or stream.codec_context is None:
         raise BadFile(f"{path}: holds no pictures of a known kind, expected a video")
-    if stream.width * stream.height > MOST_PIXELS:
-        raise BadFile(f"{path}: its frames have more than {MOST_PIXELS // 10**6} million pixels")
+    if stream.width * stream.height > MAX_PIXELS:
+        raise BadFile(f"{path}: its frames have more than {MAX_PIXELS // 10**6} million pixels")
     return stream
 
 
@@ -178,7 +178,7 @@ def _reading(path: Path) -> Iterator[None]:
 def _copying(path: Path) -> Iterator[None]:
     """Turns what FFmpeg says of parts that it read but cannot put together again into a BadFile.
 
-    What the disk says goes to `write_whole`.
+    What the disk says goes to `atomic_write`.
     """
     av = _pyav(path)
     try:

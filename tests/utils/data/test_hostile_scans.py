@@ -62,7 +62,7 @@ def test_npz_files_that_are_none(tmp_path, content, said):
 
 
 def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.data.scan_files.MOST_BYTES", 1000)
+    monkeypatch.setattr("utils.data.scan_files.MAX_BYTES", 1000)
     path = save_npz(tmp_path / "a.npz", image=np.zeros((1, 40, 40), np.float32))
     with pytest.raises(UserError, match="an array of 6528 bytes, at most 1000"):
         read_scan(alone(path), FOUR)

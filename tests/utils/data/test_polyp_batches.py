@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.polyp_sets import draw_set, error_of
 from tests.utils.test_parallel import readers
-from utils.data.polyps import MEAN, STD, TrainSet, batches_per_epoch, epoch_batches, read_ahead
+from utils.data.polyps import MEAN, STD, TrainSet, batches_per_epoch, epoch_batches, prefetch
 from utils.errors import UserError
 from utils.runtime.memory import available_memory
 
@@ -170,12 +170,12 @@ def test_reading_ahead_keeps_the_order(count, workers, ahead):
         time.sleep(0.001 * (number % 3))  # later ones are done sooner
         return -number
 
-    assert list(read_ahead(load, range(count), workers, ahead)) == [-number for number in range(count)]
+    assert list(prefetch(load, range(count), workers, ahead)) == [-number for number in range(count)]
 
 
 def test_reads_while_the_consumer_works_but_not_without_bound():
     loaded = []
-    results = read_ahead(loaded.append, range(100), workers=2, ahead=5)
+    results = prefetch(loaded.append, range(100), workers=2, ahead=5)
     next(results)
     deadline = time.monotonic() + 10
     assert reading_threads(), "the tests for leftover threads know their name"
@@ -189,7 +189,7 @@ def test_reads_while_the_consumer_works_but_not_without_bound():
 
 def test_without_workers_each_is_read_as_it_is_asked_for_and_in_this_thread():
     loaded = []
-    next(read_ahead(lambda _: loaded.append(threading.current_thread()), range(9), workers=0, ahead=5))
+    next(prefetch(lambda _: loaded.append(threading.current_thread()), range(9), workers=0, ahead=5))
     assert loaded == [threading.current_thread()]
 
 
@@ -202,7 +202,7 @@ def test_a_failure_comes_in_its_place_and_cancels_the_rest():
             raise UserError("number 2")
         return number
 
-    results = read_ahead(load, range(100), workers=1, ahead=4)
+    results = prefetch(load, range(100), workers=1, ahead=4)
     assert [next(results), next(results)] == [0, 1]
     assert error_of(next, results) == "number 2"
     assert len(begun) <= 7

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from utils.data.image_io import IMAGE_SUFFIXES, describe, list_folder, read_grey, read_levels, read_rgb
-from utils.data.polyps import WORKERS, read_ahead
+from utils.data.polyps import WORKERS, prefetch
 from utils.errors import UserError
 from utils.progress import track
 
@@ -181,7 +181,7 @@ def _read_all(found: Survey, images: dict[str, list[Path]], masks: dict[str, lis
     jobs = [(read, path) for read, files in ((_read_image, images), (_read_mask, masks))
             for path in chain(*files.values())]
     pictures = {}
-    results = read_ahead(_attempt, jobs, WORKERS, ahead=4 * WORKERS)
+    results = prefetch(_attempt, jobs, WORKERS, ahead=4 * WORKERS)
     for (_, path), picture in zip(jobs, track(results, len(jobs), f"checking {found.root.name}", "files")):
         if isinstance(picture, str):
             found.add("unreadable", path, picture)

@@ -13,9 +13,9 @@ import numpy as np
 from utils.data import scan_files
 from utils.data.checks.polyps import Findings
 from utils.data.image_io import list_folder, name_some
-from utils.data.polyps import WORKERS, read_ahead
+from utils.data.polyps import WORKERS, prefetch
 from utils.data.scan_folders import Scan, look_for_scans
-from utils.data.scans import MOST_CLASSES, LabelError, Reading, ScaleError, ShapeError, read_scan
+from utils.data.scans import MAX_CLASSES, LabelError, Reading, ScaleError, ShapeError, read_scan
 from utils.errors import UserError
 from utils.progress import track
 
@@ -108,7 +108,7 @@ def survey_scans(folder: Path, reading: Reading, list_file: str | os.PathLike | 
     for path in sorted({path for scan in scans for path in list_folder(scan.image.parent)}):
         if path.is_file() and not scan_files.kind_of(path) and path.suffix not in LISTS:
             found.add("no scan file", path)
-    contents = read_ahead(lambda scan: _content(scan, reading), scans, WORKERS, ahead=2 * WORKERS)
+    contents = prefetch(lambda scan: _content(scan, reading), scans, WORKERS, ahead=2 * WORKERS)
     read = list(zip(scans, track(contents, len(scans), f"checking {found.root.name}", "scans")))
     for scan, content in read:
         found.groups.setdefault(scan.group, []).append(scan.image)
@@ -143,7 +143,7 @@ def find_scan_copies(surveys: list[ScanSurvey]) -> None:
 def _content(scan: Scan, reading: Reading) -> Content:
     """Everything about a scan; without a shape where it cannot be read."""
     problems: list[tuple[str, str]] = []
-    reading = replace(reading, num_class=MOST_CLASSES)  # unknown labels are counted and then told
+    reading = replace(reading, num_class=MAX_CLASSES)  # unknown labels are counted and then told
     try:
         try:
             pixels = read_scan(scan, reading)
@@ -159,7 +159,7 @@ def _content(scan: Scan, reading: Reading) -> Content:
     if not slices and not problems:
         problems.append(("constant image", ""))
     labels = pixels.labels
-    counts = None if labels is None else np.bincount(labels.ravel(), minlength=MOST_CLASSES)
+    counts = None if labels is None else np.bincount(labels.ravel(), minlength=MAX_CLASSES)
     digests = [hashlib.sha256(repr(each.shape).encode() + each.tobytes()).hexdigest() for each in slices]
     depth, channels, *size = pixels.image.shape
     shape = (depth, *size) if scan.is_volume else tuple(size)

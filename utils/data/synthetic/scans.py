@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
 GOLDEN_ANGLE = np.pi * (3 - 5 ** 0.5)
-MOST_DRAWN = 16  # classes; more organs have no room
+MAX_DRAWN = 16  # classes; more organs have no room
 THICKNESS, PIXEL = (2.5, 5.0), (180.0, 260.0)  # mm: between slices; a picture's side
 FAT, MUSCLE, TISSUE, BONE = 0.2, 0.5, 0.42, 0.95  # grey levels of what is no organ
 

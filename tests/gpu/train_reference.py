@@ -1,4 +1,4 @@
-"""Trains PyTorch's twin of a network on CUDA as `train` trains ours: same flags, initial weights and batches.
+"""Trains the PyTorch network on CUDA as `train` trains ours: same flags, initial weights and batches.
 
 Goes on where a run in the same folder stopped. DropPath draws other numbers.
 """
@@ -27,7 +27,7 @@ TOGETHER = 20  # steps whose losses are fetched at once, as the published code p
 COLUMNS = ("step", "epoch", "size", "lr", "loss", "seconds", "images_per_s")
 
 
-class Twin:
+class ReferenceTrainer:
     def __init__(self, config: Config, folder: Path, device: str):
         self.config, self.folder, self.device = config, folder, device
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def main(argv: list[str]) -> None:
     add_arguments(parser)
     args = parser.parse_args(argv)
     device = "cpu" if args.device == "cpu" else "cuda"
-    Twin(new_config(args), Path(args.train_save), device).run()
+    ReferenceTrainer(new_config(args), Path(args.train_save), device).run()
 
 
 if __name__ == "__main__":
