@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from jittor_pranet.cli.arguments import whole
-from lib.registry import GAINS, NETWORKS, check_size, class_count, find_network, resembled_network
+from lib.registry import GAINS, NETWORKS, check_size, class_count, find_network, identify_network
 from utils.checkpoint import read_info, read_weights, save_arrays
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.out}: ends in {args.out.suffix or 'nothing'}, expected one of "
                         f"{', '.join(writers)}")
     info, weights = read_info(args.weights), read_weights(args.weights)
-    model_type = args.model_type or resembled_network(weights)
+    model_type = args.model_type or identify_network(weights)
     if model_type is None:
         raise UserError(f"{args.weights}: has the names of none of {', '.join(NETWORKS)}; give --model_type")
     find_network(model_type)
@@ -140,7 +140,7 @@ def _merging(reference):
             self.reference = reference
 
         def forward(self, images):
-            return self.reference.merge(self.reference(images))
+            return self.reference.final_logits(self.reference(images))
 
     return Merging().eval()
 

@@ -182,7 +182,7 @@ class Trainer:
     def _build(self, fresh: bool) -> None:
         """Network and optimizer; the weights to start from are read in a ``fresh`` run only."""
         from lib import build_model
-        from lib.optimizer import AMP_LOSS_SCALE, Adam, Average, trainable_parameters
+        from lib.optimizer import AMP_LOSS_SCALE, Adam, MovingAverage, trainable_parameters
 
         config = self.config
         backend.jt.set_global_seed(config.seed)
@@ -196,7 +196,7 @@ class Trainer:
         backend.jt.sync_all()  # the weights are drawn now, in an order that no option changes
         self.optimizer = Adam(trainable_parameters(self.model), config.clip, config.weight_decay,
                               loss_scale=AMP_LOSS_SCALE if config.precision == "amp" else 1.0)
-        self.average = Average(self.model, config.ema) if config.ema else None
+        self.average = MovingAverage(self.model, config.ema) if config.ema else None
 
     def _restore(self, snapshot: Snapshot) -> None:
         if snapshot.data != self.task.fingerprint:

@@ -8,7 +8,7 @@ from lib import ops
 from lib.decoders import DECODERS
 from lib.encoders import ENCODERS
 from lib.layers import BatchNorm2d, Conv2d, conv_bn
-from lib.registry import GAINS, Network, check_size, find_network, resembled_network
+from lib.registry import GAINS, Network, check_size, find_network, identify_network
 from utils.errors import UserError
 from utils.runtime.backend import jt
 
@@ -40,7 +40,7 @@ def build_model(name: str, num_class: int = 1, gain: str = "softmax") -> PraNet:
 class PraNet(nn.Module):
     """Encoder and decoder; see `build_model`."""
 
-    recognise = staticmethod(resembled_network)
+    identify = staticmethod(identify_network)
 
     def __init__(self, network: Network, num_class: int, gain: str):
         self.num_class = num_class
@@ -78,19 +78,19 @@ class PraNet(nn.Module):
         """The loss of each map, or pair with DSRA, on masks (N,num_class,H,W); their sum is trained."""
         return self.decoder.losses(maps, mask)
 
-    def class_losses(self, maps, labels):
-        """The terms, named by ``decoder.class_terms``, of the loss of several classes; their sum is trained.
+    def multiclass_losses(self, maps, labels):
+        """The terms ``decoder.multiclass_terms`` of the loss of several classes; their sum is trained.
 
-        labels are int32 (N,H,W), from 0 (background) to num_class - 1. See `lib.losses.mutation_supervision`.
+        labels are int32 (N,H,W), from 0 (background) to num_class - 1. See `lib.losses.mutation_loss`.
 
         Raises:
             UserError: the network has one class.
         """
-        return self.decoder.class_losses(maps, labels)
+        return self.decoder.multiclass_losses(maps, labels)
 
-    def merge(self, maps):
+    def final_logits(self, maps):
         """The one map of logits to test with, (N,num_class,H,W)."""
-        return self.decoder.merge(maps)
+        return self.decoder.final_logits(maps)
 
     def state_dict(self, *args, **options) -> dict:
         """Parameters and running statistics under their published names."""

@@ -21,7 +21,7 @@ from utils.runtime.memory import is_device_full
 
 FLIPS = ((2,), (3,), (2, 3))  # axes of (N,C,H,W): top to bottom, left to right, both
 
-Picture = Union[str, os.PathLike, Image.Image, np.ndarray]
+ImageLike = Union[str, os.PathLike, Image.Image, np.ndarray]
 
 
 class Segmenter:
@@ -37,7 +37,7 @@ class Segmenter:
             network of one class as published.
 
     Attributes:
-        most: images that the device's memory is trusted to hold at a time; halved when it proves too small.
+        max_batch: images that the device's memory is trusted to hold; halved when it proves too small.
 
     Raises:
         UserError: a file cannot be read, a weight is missing or of another shape, a name or size is wrong.
@@ -48,7 +48,7 @@ class Segmenter:
                  gain: str | None = None):
         check_size(size)
         self.model_type = model_type or network_of(weights)
-        self.size, self.flips, self.most = size, flips, sys.maxsize
+        self.size, self.flips, self.max_batch = size, flips, sys.maxsize
         self.device = backend.prepare(device)
         self.model = load_model(self.model_type, weights, num_class, gain)
         self._compiled = False
@@ -62,7 +62,7 @@ class Segmenter:
         """
         done = 0
         while done < len(images):
-            part = slice(done, done + min(self.most, len(images) - done))
+            part = slice(done, done + min(self.max_batch, len(images) - done))
             results = self._attempt(images, part, finish)
             if results is None:
                 self._halve(part.stop - part.start)
@@ -85,9 +85,9 @@ class Segmenter:
 
     def _logits(self, images):
         """Logits (N,num_class,size,size): the mean over the mirror images, each mirrored back."""
-        logits = self.model.merge(self.model(images))
+        logits = self.model.final_logits(self.model(images))
         for axes in FLIPS if self.flips else ():
-            mirrored = self.model.merge(self.model(backend.jt.flip(images, list(axes))))
+            mirrored = self.model.final_logits(self.model(backend.jt.flip(images, list(axes))))
             logits += backend.jt.flip(mirrored, list(axes))
         return logits / (1 + len(FLIPS)) if self.flips else logits
 
@@ -97,8 +97,8 @@ class Segmenter:
         if tried == 1:
             raise UserError(f"the device's memory does not hold one image at {self.size}x{self.size} pixels; "
                             "take a smaller --testsize, or --device cpu")
-        self.most = tried // 2
-        print(f"the device's memory does not hold {tried} images at a time; going on with {self.most}",
+        self.max_batch = tried // 2
+        print(f"the device's memory does not hold {tried} images at a time; going on with {self.max_batch}",
               file=sys.stderr)
 
 
@@ -115,7 +115,7 @@ class PolypSegmenter(Segmenter):
             raise UserError(f"{weights}: are of {self.model.num_class} classes, this is for one; take "
                             "`test --task multiclass`")
 
-    def predict(self, image: Picture) -> np.ndarray:
+    def predict(self, image: ImageLike) -> np.ndarray:
         """The probability of polyp at every pixel: float32 (H, W) in [0, 1].
 
         Args:
@@ -157,10 +157,10 @@ class ScanSegmenter(Segmenter):
         Raises:
             UserError: the device's memory does not hold a single image.
         """
-        return self._in_parts(images, lambda logits, part: list(most_likely(logits)))
+        return self._in_parts(images, lambda logits, part: list(argmax_labels(logits)))
 
 
-def most_likely(logits) -> np.ndarray:
+def argmax_labels(logits) -> np.ndarray:
     """Logits (N,num_class,h,w) to label maps uint8 (N,h,w): the class of the highest, the first of equals."""
     return np.argmax(logits.numpy(), axis=1).astype(np.uint8)
 

@@ -11,19 +11,19 @@ from lib import ops
 from utils.errors import UserError
 from utils.runtime import collectives
 
-BACKGROUND_SHARE = 0.8  # weight of the background map in PraNet-V2
+BACKGROUND_WEIGHT = 0.8  # weight of the background map in PraNet-V2
 
-CLASS_TERMS = ("ce", "dice", "background")  # of several classes, the last one with background maps only
-CLASS_SHARES = {"single": (0.3, 0.7), "dual": (0.5, 0.7, 0.3)}
+MULTICLASS_TERMS = ("ce", "dice", "background")  # of several classes, the last one with background maps only
+MULTICLASS_WEIGHTS = {"single": (0.3, 0.7), "dual": (0.5, 0.7, 0.3)}
 DICE_SMOOTH = 1e-5
 
 
-def dual_supervision(fg, bg, mask, weight):
+def v2_loss(fg, bg, mask, weight):
     """PraNet-V2: weighted BCE and IoU of the foreground, and weighted BCE of the background on 1 - mask."""
-    return ops.structure_loss(fg, bg, mask, weight, BACKGROUND_SHARE)
+    return ops.structure_loss(fg, bg, mask, weight, BACKGROUND_WEIGHT)
 
 
-def single_supervision(logits, mask, weight, weighted_bce: bool = False):
+def v1_loss(logits, mask, weight, weighted_bce: bool = False):
     """PraNet-V1: BCE and weighted IoU.
 
     The BCE is the plain mean: the published ``reduce='none'`` is taken as true, so that its weights never
@@ -32,8 +32,8 @@ def single_supervision(logits, mask, weight, weighted_bce: bool = False):
     return ops.structure_loss(logits, None, mask, weight, weighted_bce=weighted_bce)
 
 
-def mutation_supervision(fgs: list, bgs: list, labels) -> list:
-    """The loss of several classes as PraNet-V2 trains EMCAD: the terms `CLASS_TERMS`, to be summed.
+def mutation_loss(fgs: list, bgs: list, labels) -> list:
+    """The loss of several classes as PraNet-V2 trains EMCAD: the terms `MULTICLASS_TERMS`, to be summed.
 
     Each is the sum, over every choice of at least one of the maps, of its share of a loss of the chosen maps'
     sum: cross entropy and Dice of the foregrounds, BCE of the backgrounds on what is not the class. Dice is
@@ -51,13 +51,13 @@ def mutation_supervision(fgs: list, bgs: list, labels) -> list:
     if classes < 2:
         raise UserError("the loss of several classes needs a network of 2 or more, the background among "
                         "them; build it with num_class, or train it on masks")
-    sums = ops.class_sums(fgs, bgs, labels)
+    sums = ops.mutation_sums(fgs, bgs, labels)
     pixels = batch * height * width
     entropy, background = sums[:, 0].sum() / pixels, sums[:, 1].sum() / (pixels * classes)
     regions = _over_whole_batch(sums[:, 2:], batch)
     inter, both = regions[:, :classes], regions[:, classes:]
     dice = (1.0 - (2.0 * inter + DICE_SMOOTH) / (both + DICE_SMOOTH)).sum() / classes
-    shares = CLASS_SHARES["dual" if bgs else "single"]
+    shares = MULTICLASS_WEIGHTS["dual" if bgs else "single"]
     return [(share * term).float32() for share, term in zip(shares, (entropy, dice, background))]
 
 

@@ -47,7 +47,7 @@ class Adam:
         if loss.is_stop_grad():
             raise ValueError("the loss has no gradient; each step needs one computed anew")
         scaled = loss if self.loss_scale == 1.0 else loss * self.loss_scale
-        gradients = [collectives.all_reduce(each) for each in ops.last_gradients(scaled, self.parameters)]
+        gradients = [collectives.all_reduce(each) for each in ops.grad_and_release(scaled, self.parameters)]
         loss.stop_grad()
         self.steps += 1
         ops.adam_step(self.parameters, gradients, self.means, self.squares, self.clip,
@@ -56,7 +56,7 @@ class Adam:
                       decay=1.0 - lr * self.weight_decay, scale=1.0 / self.loss_scale)
 
 
-class Average:
+class MovingAverage:
     """The exponential moving average of a network's parameters and running statistics.
 
     The decay grows to its value as (1 + steps) / (10 + steps), so that the first weights are soon forgotten.
@@ -71,7 +71,7 @@ class Average:
         """Takes in the network's values after an optimizer step."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        ops.average_step(list(self.values.values()), list(self.own.values()), decay)
+        ops.ema_step(list(self.values.values()), list(self.own.values()), decay)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:

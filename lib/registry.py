@@ -54,7 +54,7 @@ def check_size(*sides: int) -> None:
 
 
 # What tells the published sets of names apart: the first that has all of its names.
-_SIGNS = (
+_SIGNATURES = (
     ("EMCAD-B2-DSRA", ("decoder.ConvBlock1_fg.conv.weight",)),
     ("EMCAD-B2", ("out_head1.weight",)),
     ("PraNet-V1", ("resnet.conv1.0.weight",)),
@@ -67,9 +67,9 @@ _SIGNS = (
 _HEADS = ("agg1.conv5.bias", "agg1.conv5_fg.bias", "out_head1.bias")  # one value for each class
 
 
-def resembled_network(names: Mapping) -> str | None:
+def identify_network(names: Mapping) -> str | None:
     """The network, or bare encoder, that has these names; None if it is no published one."""
-    return next((known for known, signs in _SIGNS if all(sign in names for sign in signs)), None)
+    return next((known for known, signs in _SIGNATURES if all(sign in names for sign in signs)), None)
 
 
 def class_count(weights: Mapping) -> int | None:

@@ -65,6 +65,6 @@ def formulas(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs a test on the fused operations and on the plain formulas beside them."""
     from lib import ops
 
-    ops.use_plain_formulas(request.param == "plain")
+    ops.use_plain_ops(request.param == "plain")
     yield
-    ops.use_plain_formulas(False)
+    ops.use_plain_ops(False)

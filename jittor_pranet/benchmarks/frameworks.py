@@ -24,9 +24,9 @@ class Jittor:
         backend.prepare(device, precision)
         self.jt = backend.jt
         if plain:
-            from lib.ops import use_plain_formulas
+            from lib.ops import use_plain_ops
 
-            use_plain_formulas()
+            use_plain_ops()
 
     def work(self, task) -> Callable[[], object]:
         return task.in_jittor(self)

@@ -88,12 +88,12 @@ class Inference(_NetworkTask):
 
         def work():
             with jt.no_grad():
-                return [model.merge(model(jt.array(images))).numpy()]
+                return [model.final_logits(model(jt.array(images))).numpy()]
         return work
 
     def in_torch(self, torch: Torch) -> Callable[[], list]:
         model, images = self.reference(torch).eval(), self.images()
-        merged = torch.compile(lambda images: model.merge(model(images)))
+        merged = torch.compile(lambda images: model.final_logits(model(images)))
 
         def work():
             with torch.torch.inference_mode():

@@ -101,14 +101,14 @@ def _class_loss(classes: int, side: int, maps: int = 4) -> Case:
         return *noises(*[(BATCH, classes, side, side)] * (2 * maps)), labels
 
     def ours(ops, *inputs):
-        from lib.losses import mutation_supervision
+        from lib.losses import mutation_loss
 
-        return sum(mutation_supervision(list(inputs[:maps]), list(inputs[maps:-1]), inputs[-1].int32()))
+        return sum(mutation_loss(list(inputs[:maps]), list(inputs[maps:-1]), inputs[-1].int32()))
 
     def theirs(F, *inputs):
-        from jittor_pranet.reference_torch import mutation_losses
+        from jittor_pranet.reference_torch import mutation_loss
 
-        return sum(mutation_losses(inputs[:maps], inputs[maps:-1], inputs[-1]))
+        return sum(mutation_loss(inputs[:maps], inputs[maps:-1], inputs[-1]))
 
     return Case(inputs, ours, theirs, 2 * maps)
 

@@ -60,7 +60,7 @@ def prepare_device(args: argparse.Namespace) -> str:
     if args.plain_ops:
         from lib import ops
 
-        ops.use_plain_formulas()
+        ops.use_plain_ops()
     return device
 
 

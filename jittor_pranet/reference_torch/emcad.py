@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from jittor_pranet.reference_torch.decoders import BasicConv2d, dsra, grey_to_colour, resize
-from jittor_pranet.reference_torch.losses import mutation_losses, v1_loss, v2_loss
+from jittor_pranet.reference_torch.losses import mutation_loss, v1_loss, v2_loss
 from jittor_pranet.reference_torch.pvt_v2 import PVTv2B2
 
 LEVELS = (4, 3, 2, 1)
@@ -163,8 +163,8 @@ class EMCAD(nn.Module):
             return [v2_loss(fg, bg, mask) for fg, bg in zip(maps[:4], maps[4:])]
         return [v1_loss(each, mask) for each in maps]
 
-    def class_losses(self, maps, labels):
-        return mutation_losses(maps[:4], maps[4:], labels)
+    def multiclass_losses(self, maps, labels):
+        return mutation_loss(maps[:4], maps[4:], labels)
 
-    def merge(self, maps):
+    def final_logits(self, maps):
         return sum(maps[:4]) if self.dual else maps[-1]

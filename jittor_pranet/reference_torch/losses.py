@@ -21,7 +21,7 @@ def v2_loss(fg, bg, mask):
     return (loss + 0.8 * _weighted_bce(bg, 1 - mask, weight)).mean()
 
 
-def mutation_losses(fgs, bgs, labels):
+def mutation_loss(fgs, bgs, labels):
     """[cross entropy, Dice] and, with background maps, their BCE, over the sums of every choice of maps."""
     labels = labels.long()
     target = F.one_hot(labels, fgs[0].shape[1]).movedim(-1, 1).to(fgs[0].dtype)

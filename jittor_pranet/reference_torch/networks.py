@@ -14,7 +14,7 @@ from jittor_pranet.reference_torch.decoders import (
     resize,
 )
 from jittor_pranet.reference_torch.emcad import EMCAD
-from jittor_pranet.reference_torch.losses import mutation_losses, v1_loss, v2_loss
+from jittor_pranet.reference_torch.losses import mutation_loss, v1_loss, v2_loss
 from jittor_pranet.reference_torch.pvt_v2 import PVTv2B2
 from jittor_pranet.reference_torch.res2net import Res2Net50
 
@@ -73,10 +73,10 @@ class PraNetV1(PraNet):
     def losses(self, maps, mask):
         return [v1_loss(each, mask) for each in maps]
 
-    def class_losses(self, maps, labels):
-        return mutation_losses(maps, [], labels)
+    def multiclass_losses(self, maps, labels):
+        return mutation_loss(maps, [], labels)
 
-    def merge(self, maps):
+    def final_logits(self, maps):
         return maps[-1]
 
 
@@ -102,11 +102,11 @@ class PraNetV2(PraNet):
         half = len(maps) // 2
         return [v2_loss(fg, bg, mask) for fg, bg in zip(maps[:half], maps[half:])]
 
-    def class_losses(self, maps, labels):
+    def multiclass_losses(self, maps, labels):
         half = len(maps) // 2
-        return mutation_losses(maps[:half], maps[half:], labels)
+        return mutation_loss(maps[:half], maps[half:], labels)
 
-    def merge(self, maps):
+    def final_logits(self, maps):
         return sum(maps[:len(maps) // 2])
 
 

@@ -14,7 +14,7 @@ from jittor_pranet.training.options import Config
 from jittor_pranet.training.pictures import write_label_samples
 from jittor_pranet.training.task import Measured
 from jittor_pranet.training.validation import SAMPLES, SPLIT, batches_to_test, spread
-from lib.inference import most_likely
+from lib.inference import argmax_labels
 from utils import ranks
 from utils.data.image_io import name_some
 from utils.data.slices import (
@@ -74,10 +74,10 @@ class Classes:
                              workers, first_batch)
 
     def loss_names(self, model) -> list[str]:
-        return list(model.decoder.class_terms)
+        return list(model.decoder.multiclass_terms)
 
     def losses(self, model, images, labels, size: int) -> list:
-        return model.class_losses(model(images), labels)
+        return model.multiclass_losses(model(images), labels)
 
     def measure(self, model, interruption: Interruption) -> Measured | None:
         """Mean Dice over the classes of every patient's slices together."""
@@ -118,13 +118,13 @@ class Classes:
         for batch in batches_to_test(model, load, pieces, batch_size):
             with backend.jt.no_grad():
                 images = backend.jt.array(np.concatenate([each for _, _, each, _ in batch]))
-                found = most_likely(self.merge(model, model(images)))
+                found = argmax_labels(self.merge(model, model(images)))
             for (piece, image, _, labels), each in zip(batch, found):
                 yield LabelSample(piece, image, resize_labels(each, labels.shape), labels)
 
     def merge(self, model, maps: list):
         """The logits to choose the best weights by."""
-        logits = model.merge(maps)
+        logits = model.final_logits(maps)
         return logits - sum(maps[len(maps) // 2:]) if self.config.published_validation else logits
 
     def write_samples(self, path: Path, samples: list[LabelSample], title: str) -> None:

@@ -120,7 +120,7 @@ def predict(model, pairs: list[Pair], size: int, batch_size: int) -> Iterator[Sa
 
     for batch in batches_to_test(model, load, pairs, batch_size):
         with backend.jt.no_grad():
-            logits = model.merge(model(backend.jt.array(np.stack([image for _, image, _ in batch]))))
+            logits = model.final_logits(model(backend.jt.array(np.stack([image for _, image, _ in batch]))))
             maps = [finish_map(logits[index:index + 1], mask.shape, minmax=True)
                     for index, (_, _, mask) in enumerate(batch)]
         for (pair, _, mask), values in zip(batch, maps):

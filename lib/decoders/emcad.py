@@ -52,7 +52,7 @@ class MultiScaleConv(nn.Module):
                                       for size in KERNEL_SIZES])
 
     def execute(self, x):
-        return ops.capped_sum([conv_bn(*pair, x, relu=True) for pair in self.dwconvs], CEILING)
+        return ops.clamped_sum([conv_bn(*pair, x, relu=True) for pair in self.dwconvs], CEILING)
 
 
 class ShuffledConv2d(Conv2d):
@@ -64,7 +64,8 @@ class ShuffledConv2d(Conv2d):
     @property
     def filter(self):
         outputs, inputs = self.weight.shape[:2]
-        return ops.swap_last(self.weight.reshape(outputs, 2, inputs // 2)).reshape(outputs, inputs, 1, 1)
+        pairs = self.weight.reshape(outputs, 2, inputs // 2)
+        return ops.matrix_transpose(pairs).reshape(outputs, inputs, 1, 1)
 
 
 class MultiScaleBlock(nn.Module):
@@ -77,7 +78,7 @@ class MultiScaleBlock(nn.Module):
                                     BatchNorm2d(channels))
 
     def execute(self, x):
-        y = ops.capped_sum([conv_bn(*self.pconv1, x, relu=True)], CEILING)
+        y = ops.clamped_sum([conv_bn(*self.pconv1, x, relu=True)], CEILING)
         return conv_bn(*self.pconv2, self.msdc(y), residual=x)
 
 

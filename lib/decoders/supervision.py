@@ -8,19 +8,19 @@ from lib import losses, ops
 class SingleSupervision:
     """For decoders whose maps end with the finest."""
 
-    class_terms = losses.CLASS_TERMS[:2]  # names of what `class_losses` gives
-    weighted_bce = False                  # see `lib.losses.single_supervision`
+    multiclass_terms = losses.MULTICLASS_TERMS[:2]  # names of what `multiclass_losses` gives
+    weighted_bce = False                  # see `lib.losses.v1_loss`
 
     def losses(self, maps, mask):
         """The loss of each map."""
         weight = ops.boundary_weight(mask)
-        return [losses.single_supervision(each, mask, weight, self.weighted_bce) for each in maps]
+        return [losses.v1_loss(each, mask, weight, self.weighted_bce) for each in maps]
 
-    def class_losses(self, maps, labels):
-        """See `lib.losses.mutation_supervision`."""
-        return losses.mutation_supervision(maps, [], labels)
+    def multiclass_losses(self, maps, labels):
+        """See `lib.losses.mutation_loss`."""
+        return losses.mutation_loss(maps, [], labels)
 
-    def merge(self, maps):
+    def final_logits(self, maps):
         """The map to test with: the finest."""
         return maps[-1]
 
@@ -28,19 +28,19 @@ class SingleSupervision:
 class DualSupervision:
     """For decoders that give foreground maps, then as many background maps."""
 
-    class_terms = losses.CLASS_TERMS
+    multiclass_terms = losses.MULTICLASS_TERMS
 
     def losses(self, maps, mask):
         """The loss of each pair of maps."""
         fgs, bgs = _halves(maps)
         weight = ops.boundary_weight(mask)
-        return [losses.dual_supervision(fg, bg, mask, weight) for fg, bg in zip(fgs, bgs)]
+        return [losses.v2_loss(fg, bg, mask, weight) for fg, bg in zip(fgs, bgs)]
 
-    def class_losses(self, maps, labels):
-        """See `lib.losses.mutation_supervision`."""
-        return losses.mutation_supervision(*_halves(maps), labels)
+    def multiclass_losses(self, maps, labels):
+        """See `lib.losses.mutation_loss`."""
+        return losses.mutation_loss(*_halves(maps), labels)
 
-    def merge(self, maps):
+    def final_logits(self, maps):
         """The map to test with: the sum of the foreground maps."""
         fgs, _ = _halves(maps)
         return sum(fgs[1:], fgs[0])

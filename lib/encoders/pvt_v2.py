@@ -12,7 +12,7 @@ import numpy as np
 
 from lib import ops
 from lib.layers import Conv2d, LayerNorm, Linear
-from lib.registry import resembled_network
+from lib.registry import identify_network
 from utils.runtime import collectives
 from utils.runtime.backend import jt
 
@@ -123,7 +123,7 @@ class PVTv2B2(nn.Module):
 
     channels = tuple(stage.width for stage in STAGES)
     optional_keys = ()
-    recognise = staticmethod(resembled_network)
+    identify = staticmethod(identify_network)
 
     def __init__(self):
         rates = iter(np.linspace(0, DROP_PATH, sum(stage.depth for stage in STAGES)).tolist())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lib import ops
 from lib.layers import AveragePool, BatchNorm2d, Conv2d, conv_bn
-from lib.registry import resembled_network
+from lib.registry import identify_network
 from utils.runtime.backend import jt
 
 nn = jt.nn
@@ -58,7 +58,7 @@ class Res2Net50(nn.Module):
     channels = (256, 512, 1024, 2048)
     # The classifier is part of the published files; kept so that they load and are written whole.
     optional_keys = ("fc.",)
-    recognise = staticmethod(resembled_network)
+    identify = staticmethod(identify_network)
 
     def __init__(self):
         # Identities hold the places of the published ReLUs, for the names of what follows them.

@@ -101,7 +101,7 @@ class _Softmax(Function):
         return self.saved
 
     def grad(self, grad):
-        return self._by_rows("SoftmaxGradient{in0_p, in1_p, out0_p, columns, scale}", [self.saved, grad])
+        return self._by_rows("SoftmaxGrad{in0_p, in1_p, out0_p, columns, scale}", [self.saved, grad])
 
     def _by_rows(self, body: str, inputs: list):
         shape = inputs[0].shape

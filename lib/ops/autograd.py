@@ -8,7 +8,7 @@ _last = False
 
 
 class Function(jt.Function):
-    """A jt.Function that lets go of what it saved as `last_gradients` passes.
+    """A jt.Function that lets go of what it saved as `grad_and_release` passes.
 
     What Python holds Jittor keeps: every map of the forward pass would stay until the last gradient is there.
     """
@@ -20,7 +20,7 @@ class Function(jt.Function):
         return result
 
 
-def last_gradients(loss, variables: list) -> list:
+def grad_and_release(loss, variables: list) -> list:
     """The gradients of ``loss``; neither its graph nor they themselves can be differentiated again."""
     global _last
     _last = True

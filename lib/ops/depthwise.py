@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lib.ops import launcher
 from lib.ops.autograd import Function
-from lib.ops.transpose import swap_last
+from lib.ops.transpose import matrix_transpose
 
 _SIZES = "MapSize{(int)in0->shape[1], (int)in0->shape[2]}, in0->shape[3]"
 
@@ -22,7 +22,7 @@ class _Depthwise(Function):
     def execute(self, x, weight, *bias):
         self.x, self.shape, self.has_bias = x, weight.shape, bool(bias)
         self.kernel = weight.shape[-1]
-        self.weight = swap_last(weight.reshape(weight.shape[0], -1))  # neighbours are of one tap
+        self.weight = matrix_transpose(weight.reshape(weight.shape[0], -1))  # neighbours are of one tap
         return self._convolve(x, *bias, turned=False)
 
     def grad(self, grad_y):
@@ -46,4 +46,4 @@ class _Depthwise(Function):
         """
         outputs = [((taps, channels), "float32"), ((launcher.partial_count(rows), taps, channels), "float64")]
         sums = launcher.run("depthwise.cuh", call, [self.x, grad_y], outputs)[0]
-        return swap_last(sums).reshape(self.shape)
+        return matrix_transpose(sums).reshape(self.shape)

@@ -10,21 +10,21 @@ from utils.runtime.backend import jt
 _plain = False
 
 
-def use_plain_formulas(plain: bool = True) -> None:
+def use_plain_ops(plain: bool = True) -> None:
     """Has every operation computed by its plain formula from now on, or fused again."""
     global _plain
     _plain = plain
 
 
 @contextlib.contextmanager
-def plain_formulas() -> Iterator[None]:
+def plain_ops() -> Iterator[None]:
     """Plain formulas within the block."""
     before = _plain
-    use_plain_formulas()
+    use_plain_ops()
     try:
         yield
     finally:
-        use_plain_formulas(before)
+        use_plain_ops(before)
 
 
 def fused() -> bool:

@@ -116,7 +116,7 @@ class _BatchNorm(Function):
         pointers = ("in0_p, in1_p, in2_p, in5_p, in3_p, in4_p, out0_p, out1_p, out2_p, "
                     + ("out3_p" if self.has_residual else "nullptr"))
         call = f"""
-            each_channel<BatchNormGradients>(
+            each_channel<BatchNormGrad>(
                 (long)data["channels"], (long)data["plane"], {pointers}, {_SIZES}, data["relu"] != 0);
         """
         shapes = [x.shape, weight.shape, weight.shape, *([x.shape] if self.has_residual else [])]
@@ -145,7 +145,7 @@ class _LayerNorm(Function):
         x, weight, *_ = self.saved
         columns = weight.shape[0]
         call = """
-            layer_norm_gradients(in0_p, in1_p, in4_p, in2_p, in3_p, out0_p, out1_p, out2_p, data["rows"],
+            layer_norm_grad(in0_p, in1_p, in4_p, in2_p, in3_p, out0_p, out1_p, out2_p, data["rows"],
                                  data["columns"]);
         """
         outputs = [(x.shape, "float32"), ((2, columns), "float32"),

@@ -20,7 +20,7 @@ class _Gelu(Function):
         return self._by_rows("Gelu{in0_p, out0_p, columns}", [x])
 
     def grad(self, grad):
-        return self._by_rows("GeluGradient{in0_p, in1_p, out0_p, columns}", [self.saved, grad])
+        return self._by_rows("GeluGrad{in0_p, in1_p, out0_p, columns}", [self.saved, grad])
 
     @staticmethod
     def _by_rows(body: str, inputs: list):
@@ -45,27 +45,27 @@ class _AddRelu(Function):
         return grad, grad
 
 
-def capped_sum(parts: list, ceiling: float):
+def clamped_sum(parts: list, ceiling: float):
     """The sum of float32 maps of one shape, at most 8, each cut off at ``ceiling``: of ReLUs, of ReLU6s."""
     if not dispatch.fused():
         capped = [jt.ternary(part > ceiling, ceiling, part) for part in parts]
         return sum(capped[1:], capped[0])
-    return _CappedSum(ceiling)(*parts)
+    return _ClampedSum(ceiling)(*parts)
 
 
-class _CappedSum(Function):
+class _ClampedSum(Function):
     def __init__(self, ceiling: float):
         self.data = {"ceiling": ceiling}
 
     def execute(self, *parts):
         self.saved = parts
-        body = f'CappedSum<{len(parts)}>{{{{{_pointers("in", parts)}}}, out0_p, (float)data["ceiling"]}}'
+        body = f'ClampedSum<{len(parts)}>{{{{{_pointers("in", parts)}}}, out0_p, (float)data["ceiling"]}}'
         return launcher.run("pointwise.cuh", f"elements(out0->num, {body});", list(parts),
                             [(parts[0].shape, "float32")], self.data)[0]
 
     def grad(self, grad):
         count = len(self.saved)
-        body = (f'CappedSumGradients<{count}>{{{{{_pointers("in", self.saved)}}}, in{count}_p, '
+        body = (f'ClampedSumGrad<{count}>{{{{{_pointers("in", self.saved)}}}, in{count}_p, '
                 f'{{{_pointers("out", self.saved)}}}, (float)data["ceiling"]}}')
         return launcher.run("pointwise.cuh", f"elements(out0->num, {body});", [*self.saved, grad],
                             [(grad.shape, "float32")] * count, self.data)

@@ -73,7 +73,7 @@ class _AveragePool(_Pool):
 
     def grad(self, grad):
         outputs = [(self.shape, "float32")]
-        return self.run("AveragePoolGradient", "in0_p, out0_p", "height", [grad], outputs)[0]
+        return self.run("AveragePoolGrad", "in0_p, out0_p", "height", [grad], outputs)[0]
 
 
 class _MaxPool(_Pool):
@@ -85,4 +85,4 @@ class _MaxPool(_Pool):
 
     def grad(self, grad):
         outputs = [(self.shape, "float32")]
-        return self.run("MaxPoolGradient", "in0_p, in1_p, out0_p", "height", [grad, self.taken], outputs)[0]
+        return self.run("MaxPoolGrad", "in0_p, in1_p, out0_p", "height", [grad, self.taken], outputs)[0]

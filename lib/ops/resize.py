@@ -61,11 +61,11 @@ def upsample_nearest(x):
 class _UpsampleNearest(Function):
     def execute(self, x):
         batch, channels, height, width = x.shape
-        return self._rows("Double", x, (batch, channels, 2 * height, 2 * width))
+        return self._rows("UpsampleNearest2x", x, (batch, channels, 2 * height, 2 * width))
 
     def grad(self, grad):
         batch, channels, height, width = grad.shape
-        return self._rows("DoubleGradient", grad, (batch, channels, height // 2, width // 2))
+        return self._rows("UpsampleNearest2xGrad", grad, (batch, channels, height // 2, width // 2))
 
     @staticmethod
     def _rows(body: str, x, shape: tuple[int, ...]):

@@ -76,7 +76,7 @@ class _Gate(Function):
 
     def grad(self, grad):
         weights, feature = self.saved
-        call = f"gate_gradients(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES});"
+        call = f"gate_grad(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES});"
         grad_feature, grad_logits = launcher.run(
             "gate.cuh", call, [weights, feature, grad],
             [(feature.shape, "float32"), (weights.shape, "float32")], _sizes(feature))
@@ -97,7 +97,7 @@ class _DsraGain(Function):
 
     def grad(self, grad):
         fg, gamma = self.saved
-        call = f"dsra_gain_gradients<{self.gamma}>(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES});"
+        call = f"dsra_gain_grad<{self.gamma}>(in0_p, in1_p, in2_p, out0_p, out1_p, {_SIZES});"
         grad_fg, grad_difference = launcher.run("dsra_gain.cuh", call, [fg, gamma, grad],
                                                 [(fg.shape, "float32")] * 2, self.data)
         return grad_fg, grad_difference, -grad_difference

@@ -22,7 +22,7 @@ def boundary_weight(mask):
                         {"planes": batch * channels, "height": height, "width": width})[0]
 
 
-def structure_loss(fg, bg, mask, weight, background_share: float = 0.0, weighted_bce: bool = True):
+def structure_loss(fg, bg, mask, weight, background_weight: float = 0.0, weighted_bce: bool = True):
     """BCE and weighted IoU of the logits fg on mask, and a share of the BCE of bg, if any, on 1 - mask.
 
     All float32 (N,C,H,W); gradients reach fg and bg alone. Each plane has its own sums; the result (1,) is
@@ -34,19 +34,19 @@ def structure_loss(fg, bg, mask, weight, background_share: float = 0.0, weighted
     Without ``weighted_bce`` the foreground's BCE is the plain mean.
     """
     if not dispatch.fused():
-        return _plain(fg, bg, mask, weight, background_share, weighted_bce)
-    options = {"background_share": background_share, "weighted_bce": weighted_bce, "has_bg": bg is not None}
+        return _plain(fg, bg, mask, weight, background_weight, weighted_bce)
+    options = {"background_weight": background_weight, "weighted_bce": weighted_bce, "has_bg": bg is not None}
     # In place of a missing bg any map does; it is not read.
     return _StructureLoss(options)(fg, mask if bg is None else bg, mask, weight)
 
 
-def _plain(fg, bg, mask, weight, background_share: float, weighted_bce: bool):
+def _plain(fg, bg, mask, weight, background_weight: float, weighted_bce: bool):
     found = jt.sigmoid(fg)
     inter, union = _sum(weight * found * mask), _sum(weight * (found + mask))
     loss = (_weighted_bce(fg, mask, weight if weighted_bce else jt.ones_like(mask))
             + 1.0 - (inter + 1.0) / (union - inter + 1.0))
     if bg is not None:
-        loss += background_share * _weighted_bce(bg, 1.0 - mask, weight)
+        loss += background_weight * _weighted_bce(bg, 1.0 - mask, weight)
     return loss.mean()
 
 
@@ -64,7 +64,7 @@ def _sum(x):
 _MAPS = """
     const bool has_bg = data["has_bg"];
     const Maps maps{in0_p, has_bg ? in1_p : nullptr, in2_p, in3_p, (long)data["planes"], (long)data["size"],
-                    (float)data["weighted_bce"], (float)data["background_share"]};
+                    (float)data["weighted_bce"], (float)data["background_weight"]};
 """
 SHARE, SUMS, SLOPES = 4096, 6, 4  # as in structure_loss.cuh
 
@@ -86,7 +86,7 @@ class _StructureLoss(Function):
         return loss
 
     def grad(self, grad):
-        call = _MAPS + "structure_loss_gradients(maps, in4_p, in5_p, out0_p, out1_p);"
+        call = _MAPS + "structure_loss_grad(maps, in4_p, in5_p, out0_p, out1_p);"
         shape = self.saved[0].shape
         has_bg = self.options["has_bg"]
         outputs = [(shape, "float32"), (shape if has_bg else (1,), "float32")]

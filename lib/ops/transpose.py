@@ -10,27 +10,29 @@ from lib.ops import dispatch, launcher
 from lib.ops.autograd import Function
 
 
-def swap_last(x):
+def matrix_transpose(x):
     """(...,R,C) to (...,C,R), float32."""
     if not dispatch.fused():
         axes = list(range(x.ndim))
         return x.transpose([*axes[:-2], axes[-1], axes[-2]])
-    return _SwapLast()(x)
+    return _MatrixTranspose()(x)
 
 
 def channels_first(x):
     """(N,H,W,C) to (N,C,H,W), float32."""
     batch, height, width, channels = x.shape
-    return swap_last(x.reshape(batch, height * width, channels)).reshape(batch, channels, height, width)
+    matrices = x.reshape(batch, height * width, channels)
+    return matrix_transpose(matrices).reshape(batch, channels, height, width)
 
 
 def channels_last(x):
     """(N,C,H,W) to (N,H,W,C), float32."""
     batch, channels, height, width = x.shape
-    return swap_last(x.reshape(batch, channels, height * width)).reshape(batch, height, width, channels)
+    matrices = x.reshape(batch, channels, height * width)
+    return matrix_transpose(matrices).reshape(batch, height, width, channels)
 
 
-class _SwapLast(Function):
+class _MatrixTranspose(Function):
     def execute(self, x):
         return self._swap(x)
 

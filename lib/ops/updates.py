@@ -32,7 +32,7 @@ def adam_step(values: list, gradients: list, means: list, squares: list, clip: f
         value.update(value * decay - rate * mean / (square.sqrt() / correction + EPS))
 
 
-def average_step(averages: list, values: list, decay: float) -> None:
+def ema_step(averages: list, values: list, decay: float) -> None:
     """Moves ``averages`` to decay times themselves and 1 - decay times ``values``, all float32."""
     if dispatch.fused():
         _update("Average", [values], [averages], {"old": decay, "recent": 1.0 - decay})

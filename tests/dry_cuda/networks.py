@@ -62,12 +62,12 @@ def passes(name: str, classes: int) -> tuple[Callable[[], None], Callable[[], No
 
     def test() -> None:
         with jt.no_grad():
-            tested.merge(tested(jt.array(images))).numpy()
+            tested.final_logits(tested(jt.array(images))).numpy()
 
     def train() -> None:
         maps = trained(jt.array(images))
         losses = (trained.losses(maps, jt.array(masks)) if classes == 1 else
-                  trained.class_losses(maps, jt.array(labels)))
+                  trained.multiclass_losses(maps, jt.array(labels)))
         optimizer.step(sum(losses), 1e-4)
         jt.sync_all(True)
 

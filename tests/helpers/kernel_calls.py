@@ -65,7 +65,7 @@ def run_operations(run: Callable, shape: tuple[int, int, int, int] = (2, 4, 6, 6
         labels = deterministic.stream("labels").randint(0, CLASSES, (batch, height, width))
         labels = jt.array(labels.astype("int32"))
         for fgs, bgs in ((maps[:1], []), (maps[:2], maps[2:])):
-            differentiate(ops.class_sums(fgs, bgs, labels), *fgs, *bgs)
+            differentiate(ops.mutation_sums(fgs, bgs, labels), *fgs, *bgs)
         mask = share("mask", *shape)
         for bg in (None, y):
             loss = ops.structure_loss(x, bg, mask, ops.boundary_weight(mask), 0.8)
@@ -77,21 +77,21 @@ def run_operations(run: Callable, shape: tuple[int, int, int, int] = (2, 4, 6, 6
         differentiate(ops.gelu(rows), rows)
         differentiate(ops.scaled_softmax(rows, 0.5), rows)
         launcher.column_sums(rows)
-        differentiate(ops.swap_last(x), x)
+        differentiate(ops.matrix_transpose(x), x)
         taps, shift = noise("taps", width, 1, 3, 3), noise("shift", width)
         for each in (None, shift):
             differentiate(depthwise_conv2d(x, taps, each), x, taps)
         differentiate(ops.max_pool(x), x)
         differentiate(ops.average_pool(x, 3, 2, 1), x)
         differentiate(ops.add_relu(x, y), x)
-        differentiate(ops.capped_sum([x, y, x], 0.5), x, y)
+        differentiate(ops.clamped_sum([x, y, x], 0.5), x, y)
         differentiate(ops.upsample_nearest(x), x)
         differentiate(ops.concat([*ops.split(noise("both", batch, 2 * channels, height, width), 2), y]), y)
         sizes = (17000, channels)
         values, gradients, means = ([noise(f"{tag}{size}", size) for size in sizes] for tag in "vgm")
         squares = [share(f"square{size}", size) for size in sizes]
         ops.adam_step(values, gradients, means, squares, clip=0.5, rate=1e-4, correction=1.0)
-        ops.average_step(values, means, decay=0.9)
+        ops.ema_step(values, means, decay=0.9)
 
 
 @dataclass(frozen=True, order=True)

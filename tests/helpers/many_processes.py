@@ -50,14 +50,14 @@ def check_batch(total: int) -> None:
         assert_close(together[name], expected, "float32", f"{name}, batch of {total}")
 
 
-def class_losses(maps: list[np.ndarray], labels: np.ndarray, share: ranks.Shard | None):
+def multiclass_losses(maps: list[np.ndarray], labels: np.ndarray, share: ranks.Shard | None):
     """The terms of the loss of several classes, and the gradients of two foreground and background maps."""
-    from lib.losses import mutation_supervision
+    from lib.losses import mutation_loss
 
     part = share.images if share else slice(None)
     with collectives.sharding(share):
         given = [jt.array(each[part]) for each in maps]
-        terms = mutation_supervision(given[:2], given[2:], jt.array(labels[part]))
+        terms = mutation_loss(given[:2], given[2:], jt.array(labels[part]))
         terms = [term * (share.fraction if share else 1.0) for term in terms]
         gradients = [each.numpy() for each in jt.grad(sum(terms), given)]
         return np.array([term.item() for term in terms]), np.array(gradients)
@@ -69,7 +69,7 @@ def check_class_losses(total: int) -> None:
     maps = list(rng.normal(0.0, 2.0, (4, total, 3, 5, 4)).astype(np.float32))
     labels = rng.randint(0, 3, (total, 5, 4)).astype(np.int32)
     share = ranks.shard_of(total)
-    (alone, of_all), (own, of_share) = (class_losses(maps, labels, each) for each in (None, share))
+    (alone, of_all), (own, of_share) = (multiclass_losses(maps, labels, each) for each in (None, share))
     together = np.sum(collectives.all_gather(own), axis=0)
     assert_close(together, alone, "loss", f"terms, batch of {total}")
     expected = of_all[:, share.images] if share.split else of_all / ranks.WORLD_SIZE

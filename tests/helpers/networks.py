@@ -81,8 +81,8 @@ def onnx_errors(name: str, size: int, folder: Path, num_class: int = 1, channels
     model.eval()
     reference = reference_network(name, num_class).float().eval()
     with jt.no_grad(), torch.no_grad():
-        ours = model.merge(model(jt.array(images))).numpy()
-        theirs = reference.merge(reference(torch.from_numpy(images))).numpy()
+        ours = model.final_logits(model(jt.array(images))).numpy()
+        theirs = reference.final_logits(reference(torch.from_numpy(images))).numpy()
     return relative_error(found, ours), relative_error(found, theirs)
 
 

@@ -116,7 +116,7 @@ def _batch(case: dict) -> tuple[np.ndarray, np.ndarray]:
 
 def _losses(case: dict, network, images, targets) -> list:
     """Of our network or of the reference."""
-    of_maps = network.losses if case.get("num_class", 1) == 1 else network.class_losses
+    of_maps = network.losses if case.get("num_class", 1) == 1 else network.multiclass_losses
     return of_maps(network(images), targets)
 
 

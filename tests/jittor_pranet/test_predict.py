@@ -31,7 +31,7 @@ class GreenIsPolyp(PolypSegmenter):
     """The map is the green of the image, 0 to 1."""
 
     def __init__(self, size: int = SIZE):
-        self.model_type, self.device, self.size, self.most = "PraNet-V2", "cpu", size, 1000
+        self.model_type, self.device, self.size, self.max_batch = "PraNet-V2", "cpu", size, 1000
 
     def maps(self, images: np.ndarray, sizes: list, minmax: bool = False) -> Iterator[np.ndarray]:
         greens = images[:, 1] * STD[1] + MEAN[1]

@@ -25,7 +25,7 @@ def test_the_guides_network_trains_and_looks_at_its_guides():
     for gradient in jt.grad(fgs[1].sum(), guide_weights):  # of the second stage, by the maps of the first
         assert np.abs(gradient.numpy()).max() > 0
     labels = namespace["labels"]
-    namespace["optimizer"].step(sum(namespace["losses"].mutation_supervision(fgs, bgs, labels)), lr=1e-4)
+    namespace["optimizer"].step(sum(namespace["losses"].mutation_loss(fgs, bgs, labels)), lr=1e-4)
     for weight in (*guide_weights, second.fg.conv.weight, network.encoder.patch_embed1.proj.weight):
         name = next(name for name, value in network.state_dict().items() if value is weight)
         assert not np.array_equal(weight.numpy(), before[name]), name

@@ -85,7 +85,7 @@ class SmallDevice:
             raise RuntimeError(FULL)
         return [images[:, :1]]
 
-    def merge(self, maps):
+    def final_logits(self, maps):
         return maps[0]
 
 
@@ -94,7 +94,7 @@ def small(segmenter, monkeypatch):
     def make(most: int) -> SmallDevice:
         device = SmallDevice(most)
         monkeypatch.setattr(segmenter, "model", device)
-        monkeypatch.setattr(segmenter, "most", sys.maxsize)
+        monkeypatch.setattr(segmenter, "max_batch", sys.maxsize)
         return device
 
     return make

@@ -113,9 +113,9 @@ def test_maps_do_not_depend_on_the_batch(name):
     model = seeded_network(name)
     model.eval()
     images = deterministic.images(3, 96)
-    together = model.merge(model(jt.array(images))).numpy()
+    together = model.final_logits(model(jt.array(images))).numpy()
     for index in range(3):
-        alone = model.merge(model(jt.array(images[index:index + 1]))).numpy()
+        alone = model.final_logits(model(jt.array(images[index:index + 1]))).numpy()
         np.testing.assert_array_equal(alone[0], together[index])
 
 
@@ -128,15 +128,15 @@ def test_fused_network_gives_the_same_maps(name):
     model = seeded_network(name)
     model.eval()
     images = jt.array(deterministic.images(1, 64))
-    folded = model.merge(model(images)).numpy()
-    with ops.plain_formulas():
+    folded = model.final_logits(model(images)).numpy()
+    with ops.plain_ops():
         again = seeded_network(name)  # its weights are still to be read when the first map is asked for
         again.eval()
-        plain = again.merge(again(images)).numpy()
+        plain = again.final_logits(again(images)).numpy()
     assert relative_error(plain, folded) <= parity_bound(0, "forward")
     model.fuse()
     for _ in range(2):
-        np.testing.assert_array_equal(model.merge(model(images)).numpy(), folded)
+        np.testing.assert_array_equal(model.final_logits(model(images)).numpy(), folded)
 
 
 def test_batch_norm_alone_in_testing_uses_the_running_statistics():
@@ -169,7 +169,7 @@ def test_grey_images_and_several_classes(name):
     grey = deterministic.images(1, 64, channels=1)
     with jt.no_grad(), torch.no_grad():
         found, expected = model(jt.array(grey)), reference(torch.from_numpy(grey).double())
-        merged = model.merge(found).numpy(), reference.merge(expected).numpy()
+        merged = model.final_logits(found).numpy(), reference.final_logits(expected).numpy()
     for ours, theirs in zip([*(each.numpy() for each in found), merged[0]],
                             [*(each.numpy() for each in expected), merged[1]]):
         assert ours.shape == theirs.shape == (1, GREY[name], 64, 64)

@@ -144,8 +144,8 @@ def test_losses_on_drawn_maps(index):
     draw = soft_masks if case["soft"] else deterministic.masks
     mask = jt.array(draw(case["batch"], case["size"], case["seed"], case["channels"]).astype(np.float32))
     weight = ops.boundary_weight(mask)
-    v1 = losses.single_supervision(fg, mask, weight)
-    v2 = losses.dual_supervision(fg, bg, mask, weight)
+    v1 = losses.v1_loss(fg, mask, weight)
+    v2 = losses.v2_loss(fg, bg, mask, weight)
     assert_close([v1.item(), v2.item()], [case["v1"], case["v2"]], "loss")
     for gradient, side in zip(jt.grad(v2, [fg, bg]), ("fg", "bg")):
         found, reference = gradient.numpy(), expected[f"case{index}_grad_{side}"]

@@ -13,7 +13,7 @@ shapes of a model and a file have to be the same, except:
 
 The shapes () and (1,) are the same, since Jittor has no ().
 
-A model may have `recognise(names)`, which gives the network that has these names, or None: the error of
+A model may have `identify(names)`, which gives the network that has these names, or None: the error of
 weights that do not fit then says whose they are.
 """
 
@@ -122,8 +122,8 @@ def _compare(weights: Mapping, variables: Mapping, optional: tuple[str, ...]) ->
 
 
 def _advice(model, weights: Mapping, variables: Mapping) -> str:
-    recognise = getattr(model, "recognise", lambda names: None)
-    found, wanted = recognise(weights), recognise(variables)
+    identify = getattr(model, "identify", lambda names: None)
+    found, wanted = identify(weights), identify(variables)
     if found is None or found == wanted:
         return "give weights that were saved from the same network"
     return f"the weights are those of {found}, the model is {wanted or 'another'}: choose one to match"

@@ -44,7 +44,7 @@ struct Gain {
 };
 
 template <Gamma GAMMA>
-struct GainGradients {  // `grad_difference` is that of guide_fg - guide_bg
+struct GainGrad {  // `grad_difference` is that of guide_fg - guide_bg
     const float *fg, *gamma, *grad;
     float *grad_fg, *grad_difference;
     long classes, plane;
@@ -73,10 +73,10 @@ void dsra_gain(const float* fg, const float* guide_fg, const float* guide_bg, fl
 }
 
 template <Gamma GAMMA>
-void dsra_gain_gradients(const float* fg, const float* gamma, const float* grad, float* grad_fg,
+void dsra_gain_grad(const float* fg, const float* gamma, const float* grad, float* grad_fg,
                          float* grad_difference, long batch, long classes, long plane) {
-    const GainGradients<GAMMA> rule{fg, gamma, grad, grad_fg, grad_difference, classes, plane};
-    items(batch, EachPixel<GainGradients<GAMMA>>{rule});
+    const GainGrad<GAMMA> rule{fg, gamma, grad, grad_fg, grad_difference, classes, plane};
+    items(batch, EachPixel<GainGrad<GAMMA>>{rule});
 }
 
 }  // namespace pranet

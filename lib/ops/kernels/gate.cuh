@@ -35,7 +35,7 @@ struct Gate {  // one item for each plane of the feature
     }
 };
 
-struct GateGradients {  // one item for each PIXELS pixels of the logits
+struct GateGrad {  // one item for each PIXELS pixels of the logits
     static constexpr int lanes = 32;
     static constexpr long PIXELS = 128;
     const float *weights, *feature, *grad;
@@ -85,11 +85,11 @@ inline void gate(const float* logits, const float* feature, float* result, float
     items(batch * channels, Gate<float>{weights, feature, result, channels, plane});
 }
 
-inline void gate_gradients(const float* weights, const float* feature, const float* grad,
+inline void gate_grad(const float* weights, const float* feature, const float* grad,
                                         float* grad_feature, float* grad_logits, long batch, long channels,
                                         long plane) {
-    const long strips = (plane + GateGradients::PIXELS - 1) / GateGradients::PIXELS;
-    items(batch * strips, GateGradients{weights, feature, grad, grad_feature, grad_logits, channels,
+    const long strips = (plane + GateGrad::PIXELS - 1) / GateGrad::PIXELS;
+    items(batch * strips, GateGrad{weights, feature, grad, grad_feature, grad_logits, channels,
                                                     plane, strips});
 }
 

@@ -56,7 +56,7 @@ struct BatchNorm {  // one item for each channel of (batch,channels,plane)
 };
 
 template <int WIDE>
-struct BatchNormGradients {  // one item for each channel
+struct BatchNormGrad {  // one item for each channel
     static constexpr int lanes = MOST_THREADS;
     const float *x, *y, *weight, *grad;
     const double* mean;
@@ -141,7 +141,7 @@ struct LayerNorm {  // one item for each row of (rows,columns)
     }
 };
 
-struct LayerNormGradient {  // one item for each row
+struct LayerNormGrad {  // one item for each row
     static constexpr int lanes = 32;
     const float *x, *weight, *grad, *mean, *scale;
     float* grad_x;
@@ -177,10 +177,10 @@ struct LayerNormTerms {  // of the gradients of weight and bias
     }
 };
 
-inline void layer_norm_gradients(const float* x, const float* weight, const float* grad, const float* mean,
+inline void layer_norm_grad(const float* x, const float* weight, const float* grad, const float* mean,
                                  const float* scale, float* grad_x, float* grad_weight_bias, double* partial,
                                  long rows, long columns) {
-    items(rows, LayerNormGradient{x, weight, grad, mean, scale, grad_x, columns});
+    items(rows, LayerNormGrad{x, weight, grad, mean, scale, grad_x, columns});
     column_sums<2>(LayerNormTerms{x, grad, mean, scale, columns}, rows, columns, partial, grad_weight_bias);
 }
 

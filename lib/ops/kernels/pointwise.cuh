@@ -24,7 +24,7 @@ struct Gelu {  // x Phi(x); one item for each row
     }
 };
 
-struct GeluGradient {  // one item for each row
+struct GeluGrad {  // one item for each row
     static constexpr int lanes = 32;
     const float *x, *grad;
     float* grad_x;
@@ -94,7 +94,7 @@ struct AddRelu {  // one element
 };
 
 template <int COUNT>
-struct CappedSum {  // one element
+struct ClampedSum {  // one element
     const float* parts[COUNT];
     float* y;
     float ceiling;
@@ -107,7 +107,7 @@ struct CappedSum {  // one element
 };
 
 template <int COUNT>
-struct CappedSumGradients {  // one element
+struct ClampedSumGrad {  // one element
     const float* parts[COUNT];
     const float* grad;
     float* grads[COUNT];

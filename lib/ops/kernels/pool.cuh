@@ -55,7 +55,7 @@ struct AveragePool {  // one item for each row of the result; pixels outside cou
 };
 
 template <class Geometry>
-struct AveragePoolGradient {  // one item for each row of x
+struct AveragePoolGrad {  // one item for each row of x
     static constexpr int lanes = 32;
     Geometry windows;
     const float* grad;
@@ -108,7 +108,7 @@ struct MaxPool {  // one item for each row of the result; `taken` says which pix
 };
 
 template <class Geometry>
-struct MaxPoolGradient {  // one item for each row of x
+struct MaxPoolGrad {  // one item for each row of x
     static constexpr int lanes = 32;
     Geometry windows;
     const float* grad;

@@ -110,7 +110,7 @@ struct AdjointColumns {  // one item for each input row
     }
 };
 
-struct Double {  // one item for each row of the result, whose planes have an even number of them
+struct UpsampleNearest2x {  // one item for each row of the result, whose planes have an even number of them
     static constexpr int lanes = 32;
     const float* x;
     float* y;
@@ -124,7 +124,7 @@ struct Double {  // one item for each row of the result, whose planes have an ev
     }
 };
 
-struct DoubleGradient {  // one item for each row of the result, the gradient of what was doubled
+struct UpsampleNearest2xGrad {  // one item for each row of the result, the gradient of what was doubled
     static constexpr int lanes = 32;
     const float* grad;
     float* result;

@@ -32,7 +32,7 @@ struct Softmax {  // of scale * x; one item for each row of (rows,columns)
     }
 };
 
-struct SoftmaxGradient {  // one item for each row; y is the softmax
+struct SoftmaxGrad {  // one item for each row; y is the softmax
     static constexpr int lanes = 32;
     const float *y, *grad;
     float* grad_x;

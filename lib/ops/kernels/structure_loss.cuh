@@ -24,7 +24,7 @@ struct Maps {
     const float *fg, *bg, *mask, *weight;
     long planes, size;
     float weighted_bce;  // 1, or 0: the foreground's cross entropy is the plain mean
-    float background_share;
+    float background_weight;
 
     PRANET_DEVICE float bce_weight(float weight) const { return 1.0f + weighted_bce * (weight - 1.0f); }
     PRANET_DEVICE long parts() const { return (size + SHARE - 1) / SHARE; }
@@ -76,7 +76,7 @@ struct PlaneLosses {  // one element for each plane
         double sums[SUMS] = {};
         for (long part = 0; part < maps.parts(); ++part)
             for (int k = 0; k < SUMS; ++k) sums[k] += partial[(plane * maps.parts() + part) * SUMS + k];
-        const double share = maps.bg ? maps.background_share : 0.0f;
+        const double share = maps.bg ? maps.background_weight : 0.0f;
         const double inter = sums[4] + 1.0, rest = sums[5] - sums[4] + 1.0;
         losses[plane] = sums[2] / sums[1] + share * sums[3] / sums[0] + 1.0 - inter / rest;
         double* slope = slopes + plane * SLOPES;
@@ -99,7 +99,7 @@ struct MeanLoss {  // one element
     }
 };
 
-struct LossGradients {  // one item for each SHARE pixels of a plane
+struct LossGrad {  // one item for each SHARE pixels of a plane
     static constexpr int lanes = THREADS;
     Maps maps;
     const double* slopes;
@@ -137,9 +137,9 @@ inline void structure_loss(const Maps& maps, float* loss, double* slopes, double
     elements(1, MeanLoss{losses, maps.planes, loss});
 }
 
-inline void structure_loss_gradients(const Maps& maps, const double* slopes, const float* grad, float* grad_fg,
+inline void structure_loss_grad(const Maps& maps, const double* slopes, const float* grad, float* grad_fg,
                                      float* grad_bg) {
-    items(maps.planes * ((maps.size + SHARE - 1) / SHARE), LossGradients{maps, slopes, grad, grad_fg, grad_bg});
+    items(maps.planes * ((maps.size + SHARE - 1) / SHARE), LossGrad{maps, slopes, grad, grad_fg, grad_bg});
 }
 
 }  // namespace pranet

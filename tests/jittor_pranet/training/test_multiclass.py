@@ -112,7 +112,7 @@ def test_the_published_validation_takes_the_backgrounds_off(published, expected)
     class Model:
         """Of two stages."""
 
-        def merge(self, maps):
+        def final_logits(self, maps):
             return maps[0] + maps[1]
 
     task = object.__new__(Classes)

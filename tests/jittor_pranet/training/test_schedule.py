@@ -27,12 +27,12 @@ def test_the_rate_grows_evenly_over_the_warm_up_and_is_untouched_by_default():
 
 
 def test_the_average_of_two_steps_by_hand():
-    from lib.optimizer import Average
+    from lib.optimizer import MovingAverage
     from utils.runtime.backend import jt
 
     model = jt.nn.Linear(1, 1, bias=False)
     model.weight.update(jt.array(np.float32([[1.0]])))
-    average = Average(model, decay=0.25)
+    average = MovingAverage(model, decay=0.25)
     for value in (2.0, 5.0):
         model.weight.update(jt.array(np.float32([[value]])))
         average.step()

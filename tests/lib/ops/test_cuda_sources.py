@@ -56,7 +56,7 @@ def test_nothing_encloses_an_include(path):
 @pytest.mark.parametrize(("module", "file", "names"), [
     ("launcher", "parallel.cuh", ["ROWS"]), ("updates", "updates.cuh", ["TENSORS"]),
     ("structure_loss", "structure_loss.cuh", ["SHARE", "SUMS", "SLOPES"]),
-    ("class_sums", "class_sums.cuh", ["PATCH", "SINGLE_SUMS"])])
+    ("mutation_sums", "mutation_sums.cuh", ["PATCH", "SINGLE_SUMS"])])
 def test_room_is_made_for_what_a_kernel_writes(module, file, names):
     """Sizes of buffers are known to Python and to the kernels; if they differed, one would write beyond."""
     python, text = importlib.import_module(f"lib.ops.{module}"), (launcher.FOLDER / file).read_text()

@@ -94,8 +94,8 @@ def test_scaled_softmax(shape, formulas):
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 1, 40), (3, 33, 65), (2, 3, 32, 64)])
-def test_swap_last(shape, formulas):
-    check(ops.swap_last, lambda x: x.transpose(-1, -2), noise("x", *shape))
+def test_matrix_transpose(shape, formulas):
+    check(ops.matrix_transpose, lambda x: x.transpose(-1, -2), noise("x", *shape))
 
 
 def test_channels_first_and_last(formulas):
@@ -260,9 +260,9 @@ def test_concat_and_split(channels, formulas):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_capped_sum(count, formulas):
+def test_clamped_sum(count, formulas):
     parts = [8 * noise(f"part{index}", 2, 3, 4, 5) for index in range(count)]
-    check(lambda *parts: ops.capped_sum(list(parts), 6.0),
+    check(lambda *parts: ops.clamped_sum(list(parts), 6.0),
           lambda *parts: sum(part.clamp(max=6.0) for part in parts), *parts)
 
 
@@ -293,12 +293,12 @@ def test_of_no_images_there_are_no_maps(name):
 NAN_PASSES = {
     "resize": lambda x: ops.resize_bilinear(x, (9, 9)),
     "reverse attention": lambda x: ops.reverse_attention(x, jt.ones((1, 2, 4, 4))),
-    "capped sum": lambda x: ops.capped_sum([x], 6.0),
-    "classes": lambda x: losses.mutation_supervision([jt.concat([x, x], dim=1)], [],
-                                                     jt.ones((1, 4, 4), "int32"))[1],
+    "clamped sum": lambda x: ops.clamped_sum([x], 6.0),
+    "classes": lambda x: losses.mutation_loss([jt.concat([x, x], dim=1)], [],
+                                              jt.ones((1, 4, 4), "int32"))[1],
     "gain": lambda x: ops.dsra_gain(jt.ones((1, 2, 4, 4)), jt.concat([x, x], dim=1), jt.zeros((1, 2, 4, 4))),
     "weight": ops.boundary_weight,
-    "loss": lambda x: losses.dual_supervision(x, x, jt.ones((1, 1, 4, 4)), jt.ones((1, 1, 4, 4))),
+    "loss": lambda x: losses.v2_loss(x, x, jt.ones((1, 1, 4, 4)), jt.ones((1, 1, 4, 4))),
     "batch norm": lambda x: ops.batch_norm(x, jt.ones(1), jt.zeros(1), 1e-5, None, True)[0],
     "layer norm": lambda x: ops.layer_norm(x, jt.ones(4), jt.zeros(4), 1e-5),
     "gelu": ops.gelu,

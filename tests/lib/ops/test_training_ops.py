@@ -67,7 +67,7 @@ def test_an_average_of_tensors_of_any_shapes(formulas):
     shapes = [(5,), (2, 3), (2, 1, 2, 3), (40000,), (1,)] * 5
     starts, others = ([noise(f"{tag}{i}", *shape) for i, shape in enumerate(shapes)] for tag in "ab")
     averages = [jt.array(start) for start in starts]
-    ops.average_step(averages, [jt.array(other) for other in others], decay=0.3)
+    ops.ema_step(averages, [jt.array(other) for other in others], decay=0.3)
     for found, start, other in zip(averages, starts, others):
         assert_close(found.numpy(), 0.3 * start + 0.7 * other, "float32")
 
@@ -108,9 +108,9 @@ def test_boundary_weight(shape, formulas):
 
 
 LOSSES = {
-    "V2": lambda fg, bg, mask, weight: losses.dual_supervision(fg, bg, mask, weight),
-    "V1": lambda fg, bg, mask, weight: losses.single_supervision(fg, mask, weight) + 0 * bg.sum(),
-    "V1 weighted": lambda fg, bg, mask, weight: (losses.single_supervision(fg, mask, weight, True)
+    "V2": lambda fg, bg, mask, weight: losses.v2_loss(fg, bg, mask, weight),
+    "V1": lambda fg, bg, mask, weight: losses.v1_loss(fg, mask, weight) + 0 * bg.sum(),
+    "V1 weighted": lambda fg, bg, mask, weight: (losses.v1_loss(fg, mask, weight, True)
                                                  + 0 * bg.sum()),
 }
 
@@ -147,10 +147,10 @@ def test_loss_gradient_is_the_slope_of_the_loss():
     weight = ops.boundary_weight(mask)
 
     def loss(values):
-        return losses.dual_supervision(jt.array(values), jt.array(bg), mask, weight).item()
+        return losses.v2_loss(jt.array(values), jt.array(bg), mask, weight).item()
 
     variable = jt.array(fg)
-    gradient = jt.grad(losses.dual_supervision(variable, jt.array(bg), mask, weight), variable).numpy()
+    gradient = jt.grad(losses.v2_loss(variable, jt.array(bg), mask, weight), variable).numpy()
     for place in np.ndindex(shape):
         change = np.zeros(shape, np.float32)
         change[place] = step
@@ -166,7 +166,7 @@ def labels_of(shape: tuple[int, ...], classes: int) -> np.ndarray:
 @pytest.mark.parametrize("dual", [True, False])
 def test_class_losses(maps, shape, dual, formulas):
     """Over patches and strips that pixels do not fill, and far from 0."""
-    from jittor_pranet.reference_torch import mutation_losses
+    from jittor_pranet.reference_torch import mutation_loss
 
     classes = shape[1]
     labels = labels_of((shape[0], *shape[2:]), classes)
@@ -174,10 +174,10 @@ def test_class_losses(maps, shape, dual, formulas):
 
     def ours(*given):
         fgs, bgs = list(given[:maps]), list(given[maps:])
-        return jt.concat(losses.mutation_supervision(fgs, bgs, jt.array(labels)))
+        return jt.concat(losses.mutation_loss(fgs, bgs, jt.array(labels)))
 
     def theirs(*given):
-        return torch.stack(mutation_losses(given[:maps], given[maps:], torch.tensor(labels)))
+        return torch.stack(mutation_loss(given[:maps], given[maps:], torch.tensor(labels)))
 
     check(ours, theirs, *inputs)
 
@@ -185,6 +185,6 @@ def test_class_losses(maps, shape, dual, formulas):
 def test_class_losses_need_classes_and_known_labels(formulas):
     one, two = jt.zeros((1, 1, 2, 2)), jt.zeros((1, 2, 2, 2))
     with pytest.raises(UserError, match="2 or more"):
-        losses.mutation_supervision([one], [], jt.zeros((1, 2, 2), "int32"))
+        losses.mutation_loss([one], [], jt.zeros((1, 2, 2), "int32"))
     unknown = jt.array(np.array([[[0, 1], [2, 0]]], np.int32))
-    assert np.isnan(losses.mutation_supervision([two], [], unknown)[0].item())
+    assert np.isnan(losses.mutation_loss([two], [], unknown)[0].item())

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from lib.registry import class_count, resembled_network
+from lib.registry import class_count, identify_network
 from tests.helpers.small_weights import Model, assert_same, jittor_bytes, some_arrays, zeros_like
 from utils.checkpoint import (
     Mismatch,
@@ -151,7 +151,7 @@ def test_encoder_passes_over_the_classifier():
 ])
 def test_weights_of_another_network_are_recognised(found, wanted, names, model_names):
     model = Model({name: np.zeros(1) for name in model_names})
-    model.recognise = resembled_network
+    model.identify = identify_network
     with pytest.raises(UserError, match=f"weights are those of {found}, the model is {wanted}: choose"):
         load_weights(model, {name: np.zeros(1) for name in names})
 

@@ -12,7 +12,7 @@ constexpr int SINGLE_SUMS = 2;  // cross entropy and that of the background; the
 
 // Maps (batch,CLASSES,plane) and labels (batch,plane). Choice k, from 1 on, takes the maps whose bits it has.
 template <int MAPS, int CLASSES>
-struct ClassMaps {
+struct MutationMaps {
     static constexpr int choices = (1 << MAPS) - 1, sums = SINGLE_SUMS + 2 * CLASSES;
     const float *fg[MAPS], *bg[MAPS];  // bg may be null: no background maps
     const int* labels;
@@ -26,13 +26,13 @@ struct ClassMaps {
 template <int MAPS, int CLASSES, class Lanes>
 struct Strip {
     static constexpr long own = STRIP / Lanes::step();
-    const ClassMaps<MAPS, CLASSES>& maps;
+    const MutationMaps<MAPS, CLASSES>& maps;
     const Lanes lane;
     const long image, start, count;
     float p[CLASSES][own];  // probabilities
     float entropy[own];     // cross entropies
 
-    PRANET_DEVICE Strip(const ClassMaps<MAPS, CLASSES>& maps, Lanes lane, long image, long start, long count)
+    PRANET_DEVICE Strip(const MutationMaps<MAPS, CLASSES>& maps, Lanes lane, long image, long start, long count)
         : maps(maps), lane(lane), image(image), start(start), count(count) {}
 
     PRANET_DEVICE const int* labels() const { return maps.labels + image * maps.plane + start; }
@@ -78,9 +78,9 @@ struct Strip {
 };
 
 template <int MAPS, int CLASSES>
-struct PartialClassSums {  // one item for each choice of each patch
+struct PartialMutationSums {  // one item for each choice of each patch
     static constexpr int lanes = 32;
-    ClassMaps<MAPS, CLASSES> maps;
+    MutationMaps<MAPS, CLASSES> maps;
     double* partial;  // (batch * patches,choices,sums)
 
     template <class Lanes>
@@ -135,9 +135,9 @@ struct PartialClassSums {  // one item for each choice of each patch
 };
 
 template <int MAPS, int CLASSES>
-struct ClassGradients {  // one item for each strip
+struct MutationGrad {  // one item for each strip
     static constexpr int lanes = 32;
-    ClassMaps<MAPS, CLASSES> maps;
+    MutationMaps<MAPS, CLASSES> maps;
     const double* slopes;  // (choices,sums), of the loss by each sum
     float *grad_fg[MAPS], *grad_bg[MAPS];
 
@@ -228,14 +228,14 @@ struct ClassGradients {  // one item for each strip
 };
 
 template <int MAPS, int CLASSES>
-void class_sums(const ClassMaps<MAPS, CLASSES>& maps, double* total, double* partial) {
+void mutation_sums(const MutationMaps<MAPS, CLASSES>& maps, double* total, double* partial) {
     const long patches = maps.batch * ((maps.plane + PATCH - 1) / PATCH), width = maps.choices * maps.sums;
-    items(patches * maps.choices, PartialClassSums<MAPS, CLASSES>{maps, partial});
+    items(patches * maps.choices, PartialMutationSums<MAPS, CLASSES>{maps, partial});
     items(width, TotalSums<double>{partial, patches, width, total});
 }
 
 template <int MAPS, int CLASSES>
-void class_gradients(const ClassGradients<MAPS, CLASSES>& gradients) {
+void mutation_sums_grad(const MutationGrad<MAPS, CLASSES>& gradients) {
     const auto& maps = gradients.maps;
     items(maps.batch * ((maps.plane + STRIP - 1) / STRIP), gradients);
 }

@@ -6,10 +6,10 @@ from lib.ops import dispatch, launcher
 from lib.ops.autograd import Function
 from utils.runtime.backend import jt
 
-PATCH, SINGLE_SUMS = 1024, 2  # as in class_sums.cuh
+PATCH, SINGLE_SUMS = 1024, 2  # as in mutation_sums.cuh
 
 
-def class_sums(fgs: list, bgs: list, labels):
+def mutation_sums(fgs: list, bgs: list, labels):
     """Sums over all pixels, for each of the 2^M - 1 choices of at least one of M maps, which are added.
 
     fgs are M float32 (N,C,H,W), at least one, bgs as many or none, labels int32 (N,H,W) from 0 to C-1. With
@@ -23,7 +23,7 @@ def class_sums(fgs: list, bgs: list, labels):
     """
     if not dispatch.fused():
         return _plain(fgs, bgs, labels)
-    return _ClassSums(len(fgs), bool(bgs))(*fgs, *bgs, labels)
+    return _MutationSums(len(fgs), bool(bgs))(*fgs, *bgs, labels)
 
 
 def _plain(fgs: list, bgs: list, labels):
@@ -54,7 +54,7 @@ def _sum(x, axes: list[int]):
     return x.float64().sum(axes).reshape(-1)
 
 
-class _ClassSums(Function):
+class _MutationSums(Function):
     def __init__(self, maps: int, has_bg: bool):
         self.maps, self.has_bg = maps, has_bg
 
@@ -64,20 +64,20 @@ class _ClassSums(Function):
         self.template = f"<{self.maps}, {classes}>"
         shape = 2 ** self.maps - 1, SINGLE_SUMS + 2 * classes
         partial = batch * -(-height * width // PATCH), *shape
-        call = self._source() + "class_sums(maps, out0_p, out1_p);"
-        return launcher.run("class_sums.cuh", call, list(inputs), [(shape, "float64"), (partial, "float64")],
-                            self.data)[0]
+        call = self._source() + "mutation_sums(maps, out0_p, out1_p);"
+        outputs = [(shape, "float64"), (partial, "float64")]
+        return launcher.run("mutation_sums.cuh", call, list(inputs), outputs, self.data)[0]
 
     def grad(self, grad):
         count = len(self.inputs) - 1
-        call = self._source() + (f"class_gradients(ClassGradients{self.template}{{maps, in{count + 1}_p, "
+        call = self._source() + (f"mutation_sums_grad(MutationGrad{self.template}{{maps, in{count + 1}_p, "
                                  f"{self._pointers('out')}}});")
         outputs = [(self.inputs[0].shape, "float32")] * count
-        return *launcher.run("class_sums.cuh", call, [*self.inputs, grad], outputs, self.data), None
+        return *launcher.run("mutation_sums.cuh", call, [*self.inputs, grad], outputs, self.data), None
 
     def _source(self) -> str:
         labels = f"in{len(self.inputs) - 1}_p"
-        return (f"const ClassMaps{self.template} maps{{{self._pointers('in')}, {labels}, "
+        return (f"const MutationMaps{self.template} maps{{{self._pointers('in')}, {labels}, "
                 '(long)data["batch"], (long)data["plane"]};\n')
 
     def _pointers(self, name: str) -> str:
