@@ -23,17 +23,17 @@ class _Depthwise(Function):
         self.x, self.shape, self.has_bias = x, weight.shape, bool(bias)
         self.kernel = weight.shape[-1]
         self.weight = matrix_transpose(weight.reshape(weight.shape[0], -1))  # neighbours are of one tap
-        return self._convolve(x, *bias, turned=False)
+        return self._convolve(x, *bias, rot180=False)
 
     def grad(self, grad_y):
-        grads = self._convolve(grad_y, turned=True), self._weight_gradient(grad_y)
+        grads = self._convolve(grad_y, rot180=True), self._weight_gradient(grad_y)
         return (*grads, launcher.column_sums(grad_y)) if self.has_bias else grads
 
-    def _convolve(self, x, *bias, turned: bool):
+    def _convolve(self, x, *bias, rot180: bool):
         call = f"""
             items(out0->num / out0->shape[3],
                   Depthwise<{self.kernel}>{{in0_p, in1_p, {"in2_p" if bias else "nullptr"}, out0_p, {_SIZES},
-                                            {str(turned).lower()}}});
+                                            {str(rot180).lower()}}});
         """
         return launcher.run("depthwise.cuh", call, [x, self.weight, *bias], [(x.shape, "float32")])[0]
 

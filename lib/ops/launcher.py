@@ -6,6 +6,7 @@ import functools
 import re
 from pathlib import Path
 
+from lib.ops import sizes
 from utils.runtime.backend import jt
 
 FOLDER = Path(__file__).parent / "kernels"
@@ -16,21 +17,24 @@ _CPU_FLAGS = " -fno-finite-math-only -D__FAST_MATH__=1 "
 
 
 @functools.cache
-def source(file: str) -> str:
-    """The text of a kernel file, those that it includes put in once each.
+def source(*files: str) -> str:
+    """The text of kernel files, each that they include put in once, after the `sizes` that it uses.
 
     Whole, because Jittor knows a compiled kernel by its text.
     """
     seen = set()
 
-    def text(name: str) -> str:
+    def read(name: str) -> str:
         if name in seen:
             return ""
         seen.add(name)
-        return re.sub(r'#include "(\w+\.cuh)"\n', lambda found: text(found[1]),
+        return re.sub(r'#include "(\w+\.cuh)"\n', lambda include: read(include[1]),
                       (FOLDER / name).read_text().replace("#pragma once\n", ""))
 
-    return text(file)
+    text = "".join(map(read, files))
+    definitions = "".join(f"constexpr long {name} = {value};\n" for name, value in vars(sizes).items()
+                          if name.isupper() and re.search(rf"\b{name}\b", text))
+    return f"namespace {{\nnamespace pranet {{\n{definitions}}}\n}}\n{text}"
 
 
 def run(file: str, call: str, inputs: list, outputs: list[tuple],
@@ -61,12 +65,9 @@ def _run(file: str, call: str, data: dict[str, float] | None, *arguments) -> lis
         return jt.code(*arguments, cpu_header=source(file), cpu_src=code, data=data)
 
 
-ROWS = 128  # in a partial sum, as in parallel.cuh
-
-
 def partial_count(rows: int) -> int:
     """How many partial sums `column_sums` of parallel.cuh needs room for."""
-    return -(-rows // ROWS)
+    return -(-rows // sizes.ROWS_PER_SUM)
 
 
 def column_sums(x):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from lib.ops import dispatch, launcher
+from lib.ops import dispatch, launcher, sizes
 from lib.ops.autograd import Function
 from utils.runtime.backend import jt
-
-PATCH, SINGLE_SUMS = 1024, 2  # as in mutation_sums.cuh
 
 
 def mutation_sums(fgs: list, bgs: list, labels):
@@ -32,11 +30,11 @@ def _plain(fgs: list, bgs: list, labels):
     known = jt.ternary(here.sum(1, keepdims=True) > 0.0, 0.0, float("nan"))
     for chosen in range(1, 2 ** len(fgs)):
         logits = _add(fgs, chosen)
-        found = jt.nn.softmax(logits, dim=1)
+        probability = jt.nn.softmax(logits, dim=1)
         entropy = known - (jt.nn.log_softmax(logits, dim=1) * here).sum(1, keepdims=True)
         background = _background(_add(bgs, chosen), here) if bgs else jt.float64([0.0])
-        rows.append(jt.concat([_sum(entropy, [0, 1, 2, 3]), background, _sum(found * here, [0, 2, 3]),
-                               _sum(found * found + here, [0, 2, 3])]))
+        rows.append(jt.concat([_sum(entropy, [0, 1, 2, 3]), background, _sum(probability * here, [0, 2, 3]),
+                               _sum(probability * probability + here, [0, 2, 3])]))
     return jt.stack(rows)
 
 
@@ -62,8 +60,8 @@ class _MutationSums(Function):
         batch, classes, height, width = inputs[0].shape
         self.inputs, self.data = inputs, {"batch": batch, "plane": height * width}
         self.template = f"<{self.maps}, {classes}>"
-        shape = 2 ** self.maps - 1, SINGLE_SUMS + 2 * classes
-        partial = batch * -(-height * width // PATCH), *shape
+        shape = 2 ** self.maps - 1, sizes.COMMON_SUMS + 2 * classes
+        partial = batch * -(-height * width // sizes.MUTATION_TILE), *shape
         call = self._source() + "mutation_sums(maps, out0_p, out1_p);"
         outputs = [(shape, "float64"), (partial, "float64")]
         return launcher.run("mutation_sums.cuh", call, list(inputs), outputs, self.data)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.ops import dispatch, launcher
+from lib.ops import dispatch, launcher, sizes
 from lib.ops.autograd import Function
 from lib.ops.pool import average_pool
 from utils.runtime.backend import jt
@@ -23,7 +23,7 @@ def boundary_weight(mask):
 
 
 def structure_loss(fg, bg, mask, weight, background_weight: float = 0.0, weighted_bce: bool = True):
-    """BCE and weighted IoU of the logits fg on mask, and a share of the BCE of bg, if any, on 1 - mask.
+    """BCE and weighted IoU of the logits fg on mask, and the weighted BCE of bg, if any, on 1 - mask.
 
     All float32 (N,C,H,W); gradients reach fg and bg alone. Each plane has its own sums; the result (1,) is
     the mean over them:
@@ -41,8 +41,8 @@ def structure_loss(fg, bg, mask, weight, background_weight: float = 0.0, weighte
 
 
 def _plain(fg, bg, mask, weight, background_weight: float, weighted_bce: bool):
-    found = jt.sigmoid(fg)
-    inter, union = _sum(weight * found * mask), _sum(weight * (found + mask))
+    probability = jt.sigmoid(fg)
+    inter, union = _sum(weight * probability * mask), _sum(weight * (probability + mask))
     loss = (_weighted_bce(fg, mask, weight if weighted_bce else jt.ones_like(mask))
             + 1.0 - (inter + 1.0) / (union - inter + 1.0))
     if bg is not None:
@@ -66,7 +66,6 @@ _MAPS = """
     const Maps maps{in0_p, has_bg ? in1_p : nullptr, in2_p, in3_p, (long)data["planes"], (long)data["size"],
                     (float)data["weighted_bce"], (float)data["background_weight"]};
 """
-SHARE, SUMS, SLOPES = 4096, 6, 4  # as in structure_loss.cuh
 
 
 class _StructureLoss(Function):
@@ -78,8 +77,8 @@ class _StructureLoss(Function):
         planes, size = batch * channels, height * width
         self.data = {**self.options, "planes": planes, "size": size}
         call = _MAPS + "structure_loss(maps, out0_p, out1_p, out2_p, out3_p);"
-        outputs = [((1,), "float32"), ((planes, SLOPES), "float64"), ((planes,), "float64"),
-                   ((planes, -(-size // SHARE), SUMS), "float64")]
+        outputs = [((1,), "float32"), ((planes, sizes.LOSS_SLOPES), "float64"), ((planes,), "float64"),
+                   ((planes, -(-size // sizes.LOSS_TILE), sizes.LOSS_SUMS), "float64")]
         loss, slopes, *_ = launcher.run("structure_loss.cuh", call, [fg, bg, mask, weight], outputs,
                                         self.data)
         self.saved = fg, bg, mask, weight, slopes

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from itertools import chain
 
-from lib.ops import dispatch, launcher
+from lib.ops import dispatch, launcher, sizes
 from utils.runtime.backend import jt
 
 BETAS = (0.9, 0.999)
 EPS = 1e-8
-TENSORS = 16  # that one launch changes, as in updates.cuh
 
 
-def adam_step(values: list, gradients: list, means: list, squares: list, clip: float, rate: float,
+def adam_step(values: list, grads: list, means: list, squares: list, clip: float, rate: float,
               correction: float, decay: float = 1.0, scale: float = 1.0) -> None:
     """Moves ``values`` and their moments, all float32.
 
@@ -20,22 +19,22 @@ def adam_step(values: list, gradients: list, means: list, squares: list, clip: f
     ``correction`` is sqrt(1 - beta2^t). The values are multiplied by ``decay`` first (AdamW).
     """
     if dispatch.fused():
-        _update("Adam", [gradients], [values, means, squares], {
+        _update("Adam", [grads], [values, means, squares], {
             "scale": scale, "clip": clip, "rate": rate, "correction": correction, "decay": decay, "eps": EPS,
             "old_mean": BETAS[0], "new_mean": 1.0 - BETAS[0],
             "old_square": BETAS[1], "new_square": 1.0 - BETAS[1]})
         return
-    for value, gradient, mean, square in zip(values, gradients, means, squares):
-        gradient = jt.clamp(gradient * scale, -clip, clip)
-        mean.update(mean * BETAS[0] + gradient * (1.0 - BETAS[0]))
-        square.update(square * BETAS[1] + gradient * gradient * (1.0 - BETAS[1]))
+    for value, grad, mean, square in zip(values, grads, means, squares):
+        grad = jt.clamp(grad * scale, -clip, clip)
+        mean.update(mean * BETAS[0] + grad * (1.0 - BETAS[0]))
+        square.update(square * BETAS[1] + grad * grad * (1.0 - BETAS[1]))
         value.update(value * decay - rate * mean / (square.sqrt() / correction + EPS))
 
 
 def ema_step(averages: list, values: list, decay: float) -> None:
     """Moves ``averages`` to decay times themselves and 1 - decay times ``values``, all float32."""
     if dispatch.fused():
-        _update("Average", [values], [averages], {"old": decay, "recent": 1.0 - decay})
+        _update("Ema", [values], [averages], {"old": decay, "recent": 1.0 - decay})
         return
     for average, value in zip(averages, values):
         average.update(average * decay + value.detach() * (1.0 - decay))
@@ -49,8 +48,8 @@ def _update(change: str, inputs: list[list], variables: list[list], data: dict[s
     jt.sync_all()  # all that still reads the variables as they were
     # Jittor compiles a kernel for the dimensions of its inputs: in order of these, groups have few kernels.
     tensors = sorted(zip(*inputs, *variables), key=lambda each: each[0].ndim)
-    for start in range(0, len(tensors), TENSORS):
-        groups = list(zip(*tensors[start:start + TENSORS]))
+    for start in range(0, len(tensors), sizes.TENSORS_PER_LAUNCH):
+        groups = list(zip(*tensors[start:start + sizes.TENSORS_PER_LAUNCH]))
         read, changed = groups[:len(inputs)], groups[len(inputs):]
         launcher.update("updates.cuh", _call(change, len(read), len(changed), len(groups[0]), data),
                         [*chain(*read)], [*chain(*changed)], data)

@@ -162,10 +162,9 @@ __global__ void large_frame(int* out) {
 }
 extern "C" void stack_too_small(int* out) { large_frame<<<1, 32>>>(out); }
 
-struct alignas(16) Four { float v[4]; };
-__global__ void copy_four(Four* to, const Four* from) { to[threadIdx.x] = from[threadIdx.x]; }
+__global__ void copy_float4(float4* to, const float4* from) { to[threadIdx.x] = from[threadIdx.x]; }
 extern "C" void misaligned(int* out) {
-    copy_four<<<1, 2>>>(reinterpret_cast<Four*>(out), reinterpret_cast<const Four*>(out + 21));
+    copy_float4<<<1, 2>>>(reinterpret_cast<float4*>(out), reinterpret_cast<const float4*>(out + 21));
 }
 
 extern "C" void too_many_threads(int* out) { numbers<<<1, 1025>>>(out); }

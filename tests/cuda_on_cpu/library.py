@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.ops import launcher
 from tests.cuda_on_cpu.rewrite import rewrite
 from tests.helpers.kernel_calls import Call, translation_unit
 
@@ -19,7 +18,7 @@ FLAGS = ("-std=c++14", "-O1", "-fopenmp", "-shared", "-fPIC")
 ALIGNMENT = ("-fsanitize=alignment", "-DEMULATED_ALIGNMENT")
 
 # Errors of what `call` runs come back as their text.
-_ATTEMPT = """
+ATTEMPT = """
 #include <exception>
 #include <string>
 extern "C" const char* attempt(void (*call)(Sized*, void**, const Numbers&), Sized* sizes, void** arrays,
@@ -48,7 +47,7 @@ class _Numbers(ctypes.Structure):
 class Guarded:
     """An array, ``offset`` bytes past a place for any access, between bytes that no call may touch."""
 
-    FENCE, FILL = 1024, 0xff  # bytes; a float of such bytes is no number
+    FENCE, FILL = 1 << 16, 0xff  # bytes; a float of such bytes is no number
 
     def __init__(self, shape: tuple[int, ...], dtype: str, offset: int = 0):
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -111,15 +110,12 @@ def build(source: Path, *more_flags: str) -> Path:
 
 def compile_both(calls: list[Call], folder: Path) -> tuple[Kernels, Kernels]:
     """(CUDA's half on the CPU, the CPU's own half). Loops over elements have at most two blocks on CUDA."""
-    for path in launcher.FOLDER.glob("*.cuh"):
-        (folder / path.name).write_text(rewrite(path.read_text()))
-    loops = folder / "parallel.cuh"
-    text, count = re.subn("blocks < 65536 [?] blocks : 65536", "blocks < 2 ? blocks : 2", loops.read_text())
+    unit = translation_unit(calls) + ATTEMPT
+    few_blocks, count = re.subn("blocks < 65536 [?] blocks : 65536", "blocks < 2 ? blocks : 2", unit)
     assert count == 1, "how many blocks a loop over elements has at most is not where it was"
-    loops.write_text(text)
     head = f'#include "{DEVICE}"\n#define __CUDACC__\n'
-    (folder / "cuda.cc").write_text(head + translation_unit(calls, folder) + _ATTEMPT + _SET_ORDER)
-    (folder / "cpu.cc").write_text(translation_unit(calls) + _ATTEMPT)
+    (folder / "cuda.cc").write_text(head + rewrite(few_blocks) + _SET_ORDER)
+    (folder / "cpu.cc").write_text(unit)
     with ThreadPoolExecutor() as pool:
         cuda = pool.submit(build, folder / "cuda.cc", *ALIGNMENT)
         cpu = build(folder / "cpu.cc")

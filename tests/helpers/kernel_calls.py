@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable
 from unittest import mock
 
@@ -127,7 +126,7 @@ def every_call() -> list[Call]:
     return sorted(calls)
 
 
-def translation_unit(calls: list[Call], folder: Path = launcher.FOLDER) -> str:
+def translation_unit(calls: list[Call]) -> str:
     """C++ with a function call_0, call_1 ... for each call, of the sizes, the arrays and the numbers."""
     functions = []
     for index, call in enumerate(calls):
@@ -144,5 +143,4 @@ extern "C" void call_{index}(Sized* sizes, void** arrays, const Numbers& data) {
     make_{index}({arguments}, data);
 }}
 """)
-    sources = "".join(f'#include "{folder / file}"\n' for file in sorted({call.file for call in calls}))
-    return sources + _SURROUNDINGS + "".join(functions)
+    return launcher.source(*sorted({call.file for call in calls})) + _SURROUNDINGS + "".join(functions)

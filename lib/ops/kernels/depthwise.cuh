@@ -27,7 +27,7 @@ struct Depthwise {  // one item for each pixel
     float* y;
     MapSize size;
     long channels;
-    bool turned;  // weights by half a turn, as the gradient of x takes them
+    bool rot180;  // of the weights, as the gradient of x takes them
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long index, Lanes lane) const {
@@ -40,7 +40,7 @@ struct Depthwise {  // one item for each pixel
                 const int down = tap / K - K / 2, right = tap % K - K / 2;
                 if (!size.has(pixel.row + down, pixel.column + right)) continue;
                 const long there = (static_cast<long>(down) * size.width + right) * channels + c;
-                sum += in[there] * weight[(turned ? K * K - 1 - tap : tap) * channels + c];
+                sum += in[there] * weight[(rot180 ? K * K - 1 - tap : tap) * channels + c];
             }
             out[c] = bias ? sum + bias[c] : sum;
         }

@@ -28,13 +28,13 @@ struct Gain {
     // `first` is the pixel of the first class.
     PRANET_DEVICE void pixel(long first) const {
         const long end = first + classes * plane;
-        float most = guide_fg[first] - guide_bg[first], sum = 0;
+        float largest = guide_fg[first] - guide_bg[first], sum = 0;
         for (long i = first; i < end; i += plane) {
             gamma[i] = guide_fg[i] - guide_bg[i];
-            most = gamma[i] > most ? gamma[i] : most;
+            largest = gamma[i] > largest ? gamma[i] : largest;
         }
         if (GAMMA == Gamma::softmax) {
-            for (long i = first; i < end; i += plane) sum += gamma[i] = std::exp(gamma[i] - most);
+            for (long i = first; i < end; i += plane) sum += gamma[i] = std::exp(gamma[i] - largest);
             for (long i = first; i < end; i += plane) gamma[i] /= sum;
         }
         if (GAMMA == Gamma::sigmoid)

@@ -76,9 +76,9 @@ inline void gate(const float* logits, const float* feature, float* result, float
 #ifdef __CUDACC__
     const auto places = reinterpret_cast<std::uintptr_t>(weights) | reinterpret_cast<std::uintptr_t>(feature)
                         | reinterpret_cast<std::uintptr_t>(result);
-    if (plane % 4 == 0 && places % sizeof(Four) == 0) {
-        items(batch * channels, Gate<Four>{reinterpret_cast<const Four*>(weights),
-            reinterpret_cast<const Four*>(feature), reinterpret_cast<Four*>(result), channels, plane / 4});
+    if (plane % 4 == 0 && places % sizeof(float4) == 0) {
+        items(batch * channels, Gate<float4>{reinterpret_cast<const float4*>(weights),
+            reinterpret_cast<const float4*>(feature), reinterpret_cast<float4*>(result), channels, plane / 4});
         return;
     }
 #endif

@@ -6,19 +6,17 @@
 namespace {
 namespace pranet {
 
-constexpr long PATCH = 1024;  // pixels in a partial sum
-constexpr long STRIP = 32;    // of them at a time
-constexpr int SINGLE_SUMS = 2;  // cross entropy and that of the background; then two of each class
+constexpr long STRIP = 32;  // pixels of a tile at a time
 
 // Maps (batch,CLASSES,plane) and labels (batch,plane). Choice k, from 1 on, takes the maps whose bits it has.
 template <int MAPS, int CLASSES>
 struct MutationMaps {
-    static constexpr int choices = (1 << MAPS) - 1, sums = SINGLE_SUMS + 2 * CLASSES;
+    static constexpr int choices = (1 << MAPS) - 1, sums = COMMON_SUMS + 2 * CLASSES;
     const float *fg[MAPS], *bg[MAPS];  // bg may be null: no background maps
     const int* labels;
     long batch, plane;
 
-    PRANET_DEVICE long patches() const { return (plane + PATCH - 1) / PATCH; }
+    PRANET_DEVICE long tiles() const { return (plane + MUTATION_TILE - 1) / MUTATION_TILE; }
     PRANET_DEVICE long strips() const { return (plane + STRIP - 1) / STRIP; }
 };
 
@@ -51,10 +49,10 @@ struct Strip {
     }
 
     PRANET_DEVICE void softmax(int choice) {
-        float most[own], sum[own];
+        float largest[own], sum[own];
         for (int c = 0; c < CLASSES; ++c) {
             add(maps.fg, choice, c, p[c]);
-            for (long k = 0; k < own; ++k) most[k] = c == 0 || p[c][k] > most[k] ? p[c][k] : most[k];
+            for (long k = 0; k < own; ++k) largest[k] = c == 0 || p[c][k] > largest[k] ? p[c][k] : largest[k];
         }
         for (long k = 0; k < own; ++k) sum[k] = 0;
         PRANET_LOOP()
@@ -66,7 +64,7 @@ struct Strip {
             PRANET_LOOP()
             for (long i = lane.first(); i < count; i += lane.step()) {
                 const long k = i / lane.step();
-                const float logit = p[c][k] - most[k];
+                const float logit = p[c][k] - largest[k];
                 entropy[k] -= labels()[i] == c ? logit : 0.0f;
                 sum[k] += p[c][k] = std::exp(logit);
             }
@@ -78,17 +76,17 @@ struct Strip {
 };
 
 template <int MAPS, int CLASSES>
-struct PartialMutationSums {  // one item for each choice of each patch
+struct PartialMutationSums {  // one item for each choice of each tile
     static constexpr int lanes = 32;
     MutationMaps<MAPS, CLASSES> maps;
-    double* partial;  // (batch * patches,choices,sums)
+    double* partial;  // (batch * tiles,choices,sums)
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
         const int choice = static_cast<int>(item % maps.choices) + 1;
-        const long patch = item / maps.choices, image = patch / maps.patches();
-        const long from = patch % maps.patches() * PATCH;
-        const long end = from + PATCH < maps.plane ? from + PATCH : maps.plane;
+        const long tile = item / maps.choices, image = tile / maps.tiles();
+        const long from = tile % maps.tiles() * MUTATION_TILE;
+        const long end = from + MUTATION_TILE < maps.plane ? from + MUTATION_TILE : maps.plane;
         double entropy = 0, background = 0, inter[CLASSES] = {}, both[CLASSES] = {};
         for (long start = from; start < end; start += STRIP) {
             const long count = start + STRIP < end ? STRIP : end - start;
@@ -103,9 +101,9 @@ struct PartialMutationSums {  // one item for each choice of each patch
                 float inters = 0, boths = 0, logits[Strip<MAPS, CLASSES, Lanes>::own];
                 PRANET_LOOP(reduction(+ : inters, boths))
                 for (long i = lane.first(); i < count; i += lane.step()) {
-                    const float here = labels[i] == c ? 1.0f : 0.0f, found = p[i / lane.step()];
-                    inters += here * found;
-                    boths += here + found * found;
+                    const float here = labels[i] == c ? 1.0f : 0.0f, probability = p[i / lane.step()];
+                    inters += here * probability;
+                    boths += here + probability * probability;
                 }
                 inter[c] += inters, both[c] += boths;
                 if (!maps.bg[0]) continue;
@@ -123,8 +121,8 @@ struct PartialMutationSums {  // one item for each choice of each patch
         store(sums, lane.sum(entropy), lane);
         store(sums + 1, lane.sum(background), lane);
         for (int c = 0; c < CLASSES; ++c) {
-            store(sums + SINGLE_SUMS + c, lane.sum(inter[c]), lane);
-            store(sums + SINGLE_SUMS + CLASSES + c, lane.sum(both[c]), lane);
+            store(sums + COMMON_SUMS + c, lane.sum(inter[c]), lane);
+            store(sums + COMMON_SUMS + CLASSES + c, lane.sum(both[c]), lane);
         }
     }
 
@@ -168,7 +166,7 @@ struct MutationGrad {  // one item for each strip
         strip.softmax(choice);
         float mean[own] = {};  // of the slopes of a pixel's probabilities
         for (int c = 0; c < CLASSES; ++c) {
-            const float of_inter = slope[SINGLE_SUMS + c], of_both = 2.0 * slope[SINGLE_SUMS + CLASSES + c];
+            const float of_inter = slope[COMMON_SUMS + c], of_both = 2.0 * slope[COMMON_SUMS + CLASSES + c];
             PRANET_LOOP()
             for (long i = lane.first(); i < strip.count; i += lane.step()) {
                 const float p = strip.p[c][i / lane.step()];
@@ -176,7 +174,7 @@ struct MutationGrad {  // one item for each strip
             }
         }
         for (int c = 0; c < CLASSES; ++c) {
-            const float of_inter = slope[SINGLE_SUMS + c], of_both = 2.0 * slope[SINGLE_SUMS + CLASSES + c];
+            const float of_inter = slope[COMMON_SUMS + c], of_both = 2.0 * slope[COMMON_SUMS + CLASSES + c];
             float of_logit[own] = {};
             PRANET_LOOP()
             for (long i = lane.first(); i < strip.count; i += lane.step()) {
@@ -186,7 +184,7 @@ struct MutationGrad {  // one item for each strip
                 of_logit[k] = p * ((here ? of_inter : 0.0f) + of_both * p - mean[k])
                               + of_entropy * (p - (here ? 1.0f : 0.0f));
             }
-            give(of_logit, choice, c, grads);
+            add_grad(of_logit, choice, c, grads);
         }
     }
 
@@ -203,15 +201,15 @@ struct MutationGrad {  // one item for each strip
             const long k = i / lane.step();
             logit[k] = slope * (1.0f / (1.0f + std::exp(-logit[k])) - (strip.labels()[i] == c ? 0.0f : 1.0f));
         }
-        give(logit, choice, c, grads);
+        add_grad(logit, choice, c, grads);
     }
 
     // Adds the gradient of a sum of maps to those of the chosen maps.
     template <long OWN, class Grads>
-    PRANET_DEVICE static void give(const float (&gradient)[OWN], int choice, int c, Grads& grads) {
+    PRANET_DEVICE static void add_grad(const float (&grad)[OWN], int choice, int c, Grads& grads) {
         for (int m = 0; m < MAPS; ++m)
             if (choice >> m & 1)
-                for (long k = 0; k < OWN; ++k) grads[m][c][k] += gradient[k];
+                for (long k = 0; k < OWN; ++k) grads[m][c][k] += grad[k];
     }
 
     template <class Lanes, class Grads>
@@ -229,15 +227,16 @@ struct MutationGrad {  // one item for each strip
 
 template <int MAPS, int CLASSES>
 void mutation_sums(const MutationMaps<MAPS, CLASSES>& maps, double* total, double* partial) {
-    const long patches = maps.batch * ((maps.plane + PATCH - 1) / PATCH), width = maps.choices * maps.sums;
-    items(patches * maps.choices, PartialMutationSums<MAPS, CLASSES>{maps, partial});
-    items(width, TotalSums<double>{partial, patches, width, total});
+    const long tiles = maps.batch * ((maps.plane + MUTATION_TILE - 1) / MUTATION_TILE);
+    const long width = maps.choices * maps.sums;
+    items(tiles * maps.choices, PartialMutationSums<MAPS, CLASSES>{maps, partial});
+    items(width, TotalSums<double>{partial, tiles, width, total});
 }
 
 template <int MAPS, int CLASSES>
-void mutation_sums_grad(const MutationGrad<MAPS, CLASSES>& gradients) {
-    const auto& maps = gradients.maps;
-    items(maps.batch * ((maps.plane + STRIP - 1) / STRIP), gradients);
+void mutation_sums_grad(const MutationGrad<MAPS, CLASSES>& grads) {
+    const auto& maps = grads.maps;
+    items(maps.batch * ((maps.plane + STRIP - 1) / STRIP), grads);
 }
 
 }  // namespace pranet

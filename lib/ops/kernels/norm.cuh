@@ -7,7 +7,7 @@ namespace pranet {
 
 template <int WIDE>
 struct BatchNorm {  // one item for each channel of (batch,channels,plane)
-    static constexpr int lanes = MOST_THREADS;
+    static constexpr int lanes = MAX_THREADS;
     const float *x, *weight, *bias, *residual;  // residual may be null
     float* y;
     double *mean, *variance;
@@ -57,7 +57,7 @@ struct BatchNorm {  // one item for each channel of (batch,channels,plane)
 
 template <int WIDE>
 struct BatchNormGrad {  // one item for each channel
-    static constexpr int lanes = MOST_THREADS;
+    static constexpr int lanes = MAX_THREADS;
     const float *x, *y, *weight, *grad;
     const double* mean;
     const float* scale;
@@ -109,8 +109,8 @@ struct BatchNormGrad {  // one item for each channel
 // Runs a body for each channel, in blocks that have several images at work where planes are small.
 template <template <int> class Body, class... Values>
 void each_channel(long channels, long plane, Values... values) {
-    if (plane < MOST_THREADS) items(channels, Body<128>{values...});
-    else items(channels, Body<MOST_THREADS>{values...});
+    if (plane < MAX_THREADS) items(channels, Body<128>{values...});
+    else items(channels, Body<MAX_THREADS>{values...});
 }
 
 struct LayerNorm {  // one item for each row of (rows,columns)

@@ -22,9 +22,8 @@
 namespace {
 namespace pranet {
 
-constexpr int THREADS = 256;        // of a block on CUDA
-constexpr int MOST_THREADS = 1024;  // of a block whose item is large
-constexpr long CHUNK = 1024;  // elements that a core takes at a time
+constexpr int THREADS = 256;       // of a block on CUDA
+constexpr int MAX_THREADS = 1024;  // of a block whose item is large
 
 #ifdef __CUDACC__
 
@@ -56,8 +55,8 @@ struct Lane {
         return total;
     }
 
-    // The most of all lanes of a warp, which each of them gets.
-    __device__ float most(float value) const {
+    // The largest value of all lanes of a warp, which each of them gets.
+    __device__ float max(float value) const {
         static_assert(LANES == 32, "a warp has the item");
         for (int half = 16; half > 0; half /= 2) {
             const float other = __shfl_xor_sync(0xffffffffu, value, half);
@@ -70,7 +69,7 @@ struct Lane {
 template <class Body>
 struct Block {
     static constexpr int threads = Body::lanes == 32 ? THREADS : Body::lanes, items = threads / Body::lanes;
-    static_assert(threads == THREADS || threads == MOST_THREADS, "an item has a warp or a block");
+    static_assert(threads == THREADS || threads == MAX_THREADS, "an item has a warp or a block");
 };
 
 template <class Body>
@@ -99,6 +98,8 @@ void elements(long count, const Body& body) {
 
 #else
 
+constexpr long CHUNK = 1024;  // elements that a core takes at a time
+
 struct Split {
     static constexpr long row = 0, rows = 1, column = 0, columns = 1;
 };
@@ -109,7 +110,7 @@ struct Lane {
     template <int WIDE>
     static constexpr Split split() { return {}; }
     static double sum(double value) { return value; }
-    static float most(float value) { return value; }
+    static float max(float value) { return value; }
 };
 
 template <class Body>
@@ -132,23 +133,20 @@ void elements(long count, const Body& body) {
 
 #ifdef __CUDACC__
 
-struct alignas(16) Four { float v[4]; };  // one access of 16 bytes
-
-__device__ __forceinline__ Four operator*(const Four& a, const Four& b) {
-    return {{a.v[0] * b.v[0], a.v[1] * b.v[1], a.v[2] * b.v[2], a.v[3] * b.v[3]}};
+__device__ __forceinline__ float4 operator*(const float4& a, const float4& b) {
+    return {a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w};
 }
 
 #endif
 
 // ---------------------------------------------------------------------------------------- sums over rows
 
-constexpr long ROWS = 128;   // in a partial sum
-constexpr int TOGETHER = 8;  // of them that are added at a time
+constexpr int TOGETHER = 8;  // rows of a partial sum that are added at a time
 
-inline long partial_count(long rows) { return (rows + ROWS - 1) / ROWS; }
+inline long partial_count(long rows) { return (rows + ROWS_PER_SUM - 1) / ROWS_PER_SUM; }
 
 template <int K, class Term>
-struct PartialSums {  // one item for each ROWS rows
+struct PartialSums {  // one item for each ROWS_PER_SUM rows
     static constexpr int lanes = THREADS;
     Term term;
     long rows, columns;
@@ -156,7 +154,7 @@ struct PartialSums {  // one item for each ROWS rows
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long part, Lanes lane) const {
-        const long start = part * ROWS, end = start + ROWS < rows ? start + ROWS : rows;
+        const long start = part * ROWS_PER_SUM, end = start + ROWS_PER_SUM < rows ? start + ROWS_PER_SUM : rows;
         double* sums = partial + part * K * columns;
         long row;
 #ifdef __CUDACC__
@@ -206,8 +204,7 @@ struct TotalSums {  // one item for each column of each term
 };
 
 // The sums over all rows of the K terms of each column, (K,columns). `term(row, column, terms)` adds its terms
-// to K floats; `partial` has room for
-// partial_count(rows) * K * columns.
+// to K floats; `partial` has room for partial_count(rows) * K * columns.
 template <int K, class Term>
 void column_sums(const Term& term, long rows, long columns, double* partial, float* total) {
     const long parts = partial_count(rows);

@@ -39,7 +39,7 @@ struct AveragePool {  // one item for each row of the result; pixels outside cou
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
         const Geometry w = windows;
         const int top = static_cast<int>(item % w.rows) * w.stride - w.padding;
-        const float *plane = x + item / w.rows * w.height * w.width, share = 1.0f / (w.size * w.size);
+        const float *plane = x + item / w.rows * w.height * w.width, weight = 1.0f / (w.size * w.size);
         float* row = y + item * w.columns;
         for (int c = lane.first(); c < w.columns; c += lane.step()) row[c] = 0;
         for (int i = top < 0 ? 0 : top; i < top + w.size && i < w.height; ++i)
@@ -50,7 +50,7 @@ struct AveragePool {  // one item for each row of the result; pixels outside cou
                 for (int c = first_from(w.begin(right), lane); c < end; c += lane.step())
                     row[c] += in[c * w.stride];
             }
-        for (int c = lane.first(); c < w.columns; c += lane.step()) row[c] *= share;
+        for (int c = lane.first(); c < w.columns; c += lane.step()) row[c] *= weight;
     }
 };
 
@@ -65,13 +65,13 @@ struct AveragePoolGrad {  // one item for each row of x
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
         const Geometry w = windows;
         const int i = static_cast<int>(item % w.height) + w.padding;
-        const float *plane = grad + item / w.height * w.rows * w.columns, share = 1.0f / (w.size * w.size);
+        const float *plane = grad + item / w.height * w.rows * w.columns, weight = 1.0f / (w.size * w.size);
         for (int j = lane.first(); j < w.width; j += lane.step()) {
             float sum = 0;
             for (int row = i / w.stride; row >= 0 && row * w.stride > i - w.size; --row)
                 for (int c = (j + w.padding) / w.stride; c >= 0 && c * w.stride > j + w.padding - w.size; --c)
                     if (row < w.rows && c < w.columns) sum += plane[row * w.columns + c];
-            grad_x[item * w.width + j] = sum * share;
+            grad_x[item * w.width + j] = sum * weight;
         }
     }
 };

@@ -1,14 +1,15 @@
-// Bilinear resizing of planes, doubling by repetition, and their adjoints. Every value is gathered, so that sums do not vary.
+// Bilinear resizing of planes, nearest upsampling by 2, and their adjoints. Every value is gathered, so that sums do
+// not vary.
 #pragma once
 #include "parallel.cuh"
 
 namespace {
 namespace pranet {
 
-struct Tap { int low, high; float share; };  // (1 - share) of pixel `low` and `share` of pixel `high`
+struct Tap { int low, high; float fraction; };  // 1 - fraction of pixel `low`, fraction of pixel `high`
 
 // One axis. The place of output pixel o is numerator(o) / denominator input pixels; whole numbers keep the
-// shares exact to rounding at any size.
+// fractions exact to rounding at any size.
 struct Axis {
     int inputs, outputs, corners, denominator;
     float inverse;
@@ -32,7 +33,7 @@ struct Axis {
     // What output o takes of input i.
     PRANET_DEVICE float weight(int o, int i) const {
         const Tap t = tap(o);
-        return (t.low == i ? 1.0f - t.share : 0.0f) + (t.high == i ? t.share : 0.0f);
+        return (t.low == i ? 1.0f - t.fraction : 0.0f) + (t.high == i ? t.fraction : 0.0f);
     }
 
     // Outputs before `begin(i)` and from `begin(i + 2)` on take nothing of input i.
@@ -64,9 +65,9 @@ struct Resize {  // one item for each row of the result
         PRANET_LOOP()
         for (int o = lane.first(); o < columns.outputs; o += lane.step()) {
             const Tap h = columns.tap(o);
-            const float upper = (1.0f - h.share) * low[h.low] + h.share * low[h.high];
-            const float lower = (1.0f - h.share) * high[h.low] + h.share * high[h.high];
-            row[o] = (1.0f - v.share) * upper + v.share * lower;
+            const float upper = (1.0f - h.fraction) * low[h.low] + h.fraction * low[h.high];
+            const float lower = (1.0f - h.fraction) * high[h.low] + h.fraction * high[h.high];
+            row[o] = (1.0f - v.fraction) * upper + v.fraction * lower;
         }
     }
 };

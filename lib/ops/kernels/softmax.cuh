@@ -16,19 +16,19 @@ struct Softmax {  // of scale * x; one item for each row of (rows,columns)
     PRANET_DEVICE void operator()(long row, Lanes lane) const {
         const float* in = x + row * columns;
         float* out = y + row * columns;
-        float most = -INFINITY;
-        PRANET_LOOP(reduction(max : most))
-        for (long c = lane.first(); c < columns; c += lane.step()) most = in[c] > most ? in[c] : most;
-        most = lane.most(most);
+        float largest = -INFINITY;
+        PRANET_LOOP(reduction(max : largest))
+        for (long c = lane.first(); c < columns; c += lane.step()) largest = in[c] > largest ? in[c] : largest;
+        largest = lane.max(largest);
         double sum = 0;
         PRANET_LOOP(reduction(+ : sum))
         for (long c = lane.first(); c < columns; c += lane.step()) {
-            out[c] = std::exp((in[c] - most) * scale);
+            out[c] = std::exp((in[c] - largest) * scale);
             sum += out[c];
         }
-        const float share = static_cast<float>(1.0 / lane.sum(sum));
+        const float inverse = static_cast<float>(1.0 / lane.sum(sum));
         PRANET_LOOP()
-        for (long c = lane.first(); c < columns; c += lane.step()) out[c] *= share;
+        for (long c = lane.first(); c < columns; c += lane.step()) out[c] *= inverse;
     }
 };
 

@@ -5,17 +5,15 @@
 namespace {
 namespace pranet {
 
-constexpr long SHARE = 4096;  // pixels in a partial sum
-
 // What one logit gives against a mask in [0,1].
 struct Pixel {
-    float probability, cross_entropy;
+    float probability, bce;
 
     PRANET_DEVICE Pixel(float x, float mask) {
         const float decay = std::exp(-std::fabs(x));  // neither overflows nor loses digits
         const float likelier = 1.0f / (1.0f + decay);
         probability = (x < 0.0f ? decay : 1.0f) * likelier;
-        cross_entropy = (x < 0.0f ? 0.0f : x) - x * mask + std::log(1.0f + decay);
+        bce = (x < 0.0f ? 0.0f : x) - x * mask + std::log(1.0f + decay);
     }
 };
 
@@ -27,20 +25,18 @@ struct Maps {
     float background_weight;
 
     PRANET_DEVICE float bce_weight(float weight) const { return 1.0f + weighted_bce * (weight - 1.0f); }
-    PRANET_DEVICE long parts() const { return (size + SHARE - 1) / SHARE; }
+    PRANET_DEVICE long tiles() const { return (size + LOSS_TILE - 1) / LOSS_TILE; }
 };
 
-constexpr int SUMS = 6;  // weights, weights of the cross entropy, cross entropies of fg and bg, inter, union
-
-struct LossSums {  // one item for each SHARE pixels of a plane
+struct LossSums {  // one item for each LOSS_TILE pixels of a plane
     static constexpr int lanes = THREADS;
     Maps maps;
-    double* partial;  // (planes,parts,SUMS)
+    double* partial;  // (planes,tiles,LOSS_SUMS)
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
-        const long parts = maps.parts(), start = item % parts * SHARE, base = item / parts * maps.size;
-        const long end = start + SHARE < maps.size ? start + SHARE : maps.size;
+        const long tiles = maps.tiles(), start = item % tiles * LOSS_TILE, base = item / tiles * maps.size;
+        const long end = start + LOSS_TILE < maps.size ? start + LOSS_TILE : maps.size;
         double weights = 0, bce_weights = 0, fg_bce = 0, bg_bce = 0, inter = 0, both = 0;
         PRANET_LOOP(reduction(+ : weights, bce_weights, fg_bce, inter, both))
         for (long i = base + start + lane.first(); i < base + end; i += lane.step()) {
@@ -48,40 +44,38 @@ struct LossSums {  // one item for each SHARE pixels of a plane
             const Pixel fg(maps.fg[i], mask);
             weights += weight;
             bce_weights += bce_weight;
-            fg_bce += bce_weight * fg.cross_entropy;
+            fg_bce += bce_weight * fg.bce;
             inter += weight * (fg.probability * mask);
             both += weight * (fg.probability + mask);
         }
         if (maps.bg) {
             PRANET_LOOP(reduction(+ : bg_bce))
             for (long i = base + start + lane.first(); i < base + end; i += lane.step())
-                bg_bce += maps.weight[i] * Pixel(maps.bg[i], 1.0f - maps.mask[i]).cross_entropy;
+                bg_bce += maps.weight[i] * Pixel(maps.bg[i], 1.0f - maps.mask[i]).bce;
         }
-        const double sums[SUMS] = {lane.sum(weights), lane.sum(bce_weights), lane.sum(fg_bce),
+        const double sums[LOSS_SUMS] = {lane.sum(weights), lane.sum(bce_weights), lane.sum(fg_bce),
                                    lane.sum(bg_bce), lane.sum(inter), lane.sum(both)};
         if (lane.first() == 0)
-            for (int k = 0; k < SUMS; ++k) partial[item * SUMS + k] = sums[k];
+            for (int k = 0; k < LOSS_SUMS; ++k) partial[item * LOSS_SUMS + k] = sums[k];
     }
 };
-
-constexpr int SLOPES = 4;  // d loss / d (cross entropies of fg, of bg, inter, union)
 
 struct PlaneLosses {  // one element for each plane
     Maps maps;
     const double* partial;
     double* losses;  // (planes)
-    double* slopes;  // (planes,SLOPES)
+    double* slopes;  // (planes,LOSS_SLOPES)
 
     PRANET_DEVICE void operator()(long plane) const {
-        double sums[SUMS] = {};
-        for (long part = 0; part < maps.parts(); ++part)
-            for (int k = 0; k < SUMS; ++k) sums[k] += partial[(plane * maps.parts() + part) * SUMS + k];
-        const double share = maps.bg ? maps.background_weight : 0.0f;
+        double sums[LOSS_SUMS] = {};
+        for (long tile = 0; tile < maps.tiles(); ++tile)
+            for (int k = 0; k < LOSS_SUMS; ++k) sums[k] += partial[(plane * maps.tiles() + tile) * LOSS_SUMS + k];
+        const double weight = maps.bg ? maps.background_weight : 0.0f;
         const double inter = sums[4] + 1.0, rest = sums[5] - sums[4] + 1.0;
-        losses[plane] = sums[2] / sums[1] + share * sums[3] / sums[0] + 1.0 - inter / rest;
-        double* slope = slopes + plane * SLOPES;
+        losses[plane] = sums[2] / sums[1] + weight * sums[3] / sums[0] + 1.0 - inter / rest;
+        double* slope = slopes + plane * LOSS_SLOPES;
         slope[0] = 1.0 / sums[1];
-        slope[1] = share / sums[0];
+        slope[1] = weight / sums[0];
         slope[2] = -1.0 / rest - inter / (rest * rest);
         slope[3] = inter / (rest * rest);
     }
@@ -99,7 +93,7 @@ struct MeanLoss {  // one element
     }
 };
 
-struct LossGrad {  // one item for each SHARE pixels of a plane
+struct LossGrad {  // one item for each LOSS_TILE pixels of a plane
     static constexpr int lanes = THREADS;
     Maps maps;
     const double* slopes;
@@ -108,9 +102,9 @@ struct LossGrad {  // one item for each SHARE pixels of a plane
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
-        const long parts = maps.parts(), start = item % parts * SHARE, base = item / parts * maps.size;
-        const long end = start + SHARE < maps.size ? start + SHARE : maps.size;
-        const double* slope = slopes + item / parts * SLOPES;
+        const long tiles = maps.tiles(), start = item % tiles * LOSS_TILE, base = item / tiles * maps.size;
+        const long end = start + LOSS_TILE < maps.size ? start + LOSS_TILE : maps.size;
+        const double* slope = slopes + item / tiles * LOSS_SLOPES;
         const double outer = static_cast<double>(*grad) / maps.planes;
         const float fg_bce = slope[0] * outer, bg_bce = slope[1] * outer;
         const float inter = slope[2] * outer, both = slope[3] * outer;
@@ -132,14 +126,14 @@ struct LossGrad {  // one item for each SHARE pixels of a plane
 };
 
 inline void structure_loss(const Maps& maps, float* loss, double* slopes, double* losses, double* partial) {
-    items(maps.planes * ((maps.size + SHARE - 1) / SHARE), LossSums{maps, partial});
+    items(maps.planes * ((maps.size + LOSS_TILE - 1) / LOSS_TILE), LossSums{maps, partial});
     elements(maps.planes, PlaneLosses{maps, partial, losses, slopes});
     elements(1, MeanLoss{losses, maps.planes, loss});
 }
 
 inline void structure_loss_grad(const Maps& maps, const double* slopes, const float* grad, float* grad_fg,
                                      float* grad_bg) {
-    items(maps.planes * ((maps.size + SHARE - 1) / SHARE), LossGrad{maps, slopes, grad, grad_fg, grad_bg});
+    items(maps.planes * ((maps.size + LOSS_TILE - 1) / LOSS_TILE), LossGrad{maps, slopes, grad, grad_fg, grad_bg});
 }
 
 }  // namespace pranet

@@ -26,12 +26,12 @@ struct Transpose {  // (planes,rows,columns) to (planes,columns,rows); one item 
         float* out = y + plane * rows * columns + column * rows + row;
 #ifdef __CUDACC__
         // Neighbours are read, then neighbours are written; a column of the odd length meets no bank twice.
-        __shared__ float held[side][side + 1];
+        __shared__ float shared[side][side + 1];
         for (long i = lane.first(); i < side * side; i += lane.step())
-            if (i / side < height && i % side < width) held[i / side][i % side] = in[i / side * columns + i % side];
+            if (i / side < height && i % side < width) shared[i / side][i % side] = in[i / side * columns + i % side];
         __syncthreads();
         for (long i = lane.first(); i < side * side; i += lane.step())
-            if (i / side < width && i % side < height) out[i / side * rows + i % side] = held[i % side][i / side];
+            if (i / side < width && i % side < height) out[i / side * rows + i % side] = shared[i % side][i / side];
 #else
         (void)lane;
         for (long c = 0; c < width; ++c) {

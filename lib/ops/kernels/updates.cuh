@@ -6,22 +6,20 @@
 namespace {
 namespace pranet {
 
-constexpr int TENSORS = 16;  // that one launch changes
-
 template <class Change>
-struct Update {  // one item for each `share` elements of a tensor; tensors follow each other
+struct Update {  // one item for each `tile` elements of a tensor; tensors follow each other
     static constexpr int lanes = THREADS;
-    static constexpr long share = 16384;
-    typename Change::Tensor tensors[TENSORS];
+    static constexpr long tile = 16384;
+    typename Change::Tensor tensors[TENSORS_PER_LAUNCH];
     Change change;
 
     template <class Lanes>
     PRANET_DEVICE void operator()(long item, Lanes lane) const {
         int index = 0;
-        for (long size; size = tensors[index].size, item * share >= size; ++index)
-            item -= (size + share - 1) / share;
+        for (long size; size = tensors[index].size, item * tile >= size; ++index)
+            item -= (size + tile - 1) / tile;
         const typename Change::Tensor tensor = tensors[index];
-        const long start = item * share, end = start + share < tensor.size ? start + share : tensor.size;
+        const long start = item * tile, end = start + tile < tensor.size ? start + tile : tensor.size;
         PRANET_LOOP()
         for (long i = start + lane.first(); i < end; i += lane.step()) change(tensor, i);
     }
@@ -29,14 +27,14 @@ struct Update {  // one item for each `share` elements of a tensor; tensors foll
 
 template <class Change>
 void update(const Update<Change>& body, int count) {
-    long parts = 0;
-    for (int i = 0; i < count; ++i) parts += (body.tensors[i].size + body.share - 1) / body.share;
-    items(parts, body);
+    long tiles = 0;
+    for (int i = 0; i < count; ++i) tiles += (body.tensors[i].size + body.tile - 1) / body.tile;
+    items(tiles, body);
 }
 
 struct Adam {
     struct Tensor {
-        const float *gradient, *value, *mean, *square;
+        const float *grad, *value, *mean, *square;
         float *new_value, *new_mean, *new_square;
         long size;
     };
@@ -44,7 +42,7 @@ struct Adam {
     float old_mean, new_mean, old_square, new_square;  // beta1, 1 - beta1, beta2, 1 - beta2
 
     PRANET_DEVICE void operator()(const Tensor& t, long i) const {
-        const float raw = t.gradient[i] * scale;
+        const float raw = t.grad[i] * scale;
         const float least = raw < -clip ? -clip : raw, g = least > clip ? clip : least;
         const float mean = t.mean[i] * old_mean + g * new_mean;
         const float square = t.square[i] * old_square + g * g * new_square;
@@ -54,13 +52,13 @@ struct Adam {
     }
 };
 
-struct Average {
+struct Ema {
     struct Tensor {
         const float *value, *average;
         float* new_average;
         long size;
     };
-    float old, recent;  // their parts
+    float old, recent;  // weights of the average and of the value
 
     PRANET_DEVICE void operator()(const Tensor& t, long i) const {
         t.new_average[i] = t.average[i] * old + t.value[i] * recent;
