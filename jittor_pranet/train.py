@@ -191,7 +191,6 @@ class Trainer:
             load_encoder_weights(self.model.encoder, config.backbone_weights)
         if fresh and config.weights:
             load_weights(self.model, config.weights)
-        self.model.decoder.weighted_bce = config.weighted_bce
         self.model.train()
         backend.jt.sync_all()  # the weights are drawn now, in an order that no option changes
         self.optimizer = Adam(trainable_parameters(self.model), config.clip, config.weight_decay,

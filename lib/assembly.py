@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from lib import ops
 from lib.decoders import DECODERS
 from lib.encoders import ENCODERS
 from lib.layers import BatchNorm2d, Conv2d, conv_bn
-from lib.registry import GAINS, Network, check_size, find_network, identify_network
+from lib.published_names import PublishedModule
+from lib.registry import GAINS, Network, check_size, find_network
 from utils.errors import UserError
 from utils.runtime.backend import jt
 
@@ -37,17 +36,20 @@ def build_model(name: str, num_class: int = 1, gain: str = "softmax") -> PraNet:
     return PraNet(network, num_class, gain)
 
 
-class PraNet(nn.Module):
+class PraNet(PublishedModule):
     """Encoder and decoder; see `build_model`."""
-
-    identify = staticmethod(identify_network)
 
     def __init__(self, network: Network, num_class: int, gain: str):
         self.num_class = num_class
-        self._encoder_key = network.encoder_key
-        self.encoder = ENCODERS[network.encoder]()
+        (prefix, encoder), = network.encoders.items()
+        self.encoder = ENCODERS[encoder]()
         self.decoder = DECODERS[network.decoder](self.encoder.channels, num_class, gain)
-        self.optional_keys = (*(f"{self._encoder_key}.{key}" for key in self.encoder.optional_keys),
+        self.published_names = {
+            "encoder": prefix,
+            **{f"encoder.{ours}": f"{prefix}.{published}"
+               for ours, published in self.encoder.published_names.items()},
+            **{f"decoder.{ours}": published for ours, published in self.decoder.published_names.items()}}
+        self.optional_keys = (*(f"{prefix}.{key}" for key in self.encoder.optional_keys),
                               *self.decoder.optional_keys)
         if network.decoder != "RA":
             # Used on one-channel input; the published PraNet-V2 only carries its keys.
@@ -74,9 +76,12 @@ class PraNet(nn.Module):
             if isinstance(module, BatchNorm2d):
                 module.keep_folded()
 
-    def losses(self, maps, mask):
-        """The loss of each map, or pair with DSRA, on masks (N,num_class,H,W); their sum is trained."""
-        return self.decoder.losses(maps, mask)
+    def losses(self, maps, mask, weighted_bce: bool = False):
+        """The loss of each map, or pair with DSRA, on masks (N,num_class,H,W); their sum is trained.
+
+        ``weighted_bce``: see `lib.losses.v1_loss`; with DSRA the BCE is always weighted.
+        """
+        return self.decoder.losses(maps, mask, weighted_bce)
 
     def multiclass_losses(self, maps, labels):
         """The terms ``decoder.multiclass_terms`` of the loss of several classes; their sum is trained.
@@ -89,21 +94,8 @@ class PraNet(nn.Module):
         return self.decoder.multiclass_losses(maps, labels)
 
     def final_logits(self, maps):
-        """The one map of logits to test with, (N,num_class,H,W)."""
+        """The logits to test with, (N,num_class,H,W)."""
         return self.decoder.final_logits(maps)
-
-    def state_dict(self, *args, **options) -> dict:
-        """Parameters and running statistics under their published names."""
-        own = super().state_dict(*args, **options)
-        return {self.published_name(name): value for name, value in own.items()}
-
-    def published_name(self, name: str) -> str:
-        """"encoder.x" is published as "backbone.x", the heads "x.fg" and "x.bg" as "x_fg" and "x_bg"."""
-        if name.startswith("encoder."):
-            return f"{self._encoder_key}.{name.removeprefix('encoder.')}"
-        if name.startswith("decoder."):
-            name = self.decoder.published_name(name.removeprefix("decoder."))
-        return re.sub(r"\.([fb]g)\.", r"_\1.", name)
 
     @staticmethod
     def _check(shape) -> None:

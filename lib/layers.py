@@ -1,4 +1,4 @@
-"""Layers and blocks that several networks share, under their published names."""
+"""Layers that several networks share."""
 
 from __future__ import annotations
 
@@ -128,59 +128,3 @@ class ConvBN(nn.Module):
 
     def execute(self, x, residual=None, relu: bool = False):
         return conv_bn(self.conv, self.bn, x, residual, relu)
-
-
-class ReceptiveFieldBlock(nn.Module):
-    """(N,inputs,H,W) to (N,outputs,H,W) by four branches of growing reach. Published name: RFB_modified."""
-
-    def __init__(self, inputs: int, outputs: int):
-        self.branch0 = nn.Sequential(ConvBN(inputs, outputs, 1))
-        self.branch1, self.branch2, self.branch3 = (self._branch(inputs, outputs, size) for size in (3, 5, 7))
-        self.conv_cat = ConvBN(4 * outputs, outputs, 3, padding=1)
-        self.conv_res = ConvBN(inputs, outputs, 1)
-
-    @staticmethod
-    def _branch(inputs: int, outputs: int, size: int):
-        half = size // 2
-        return nn.Sequential(ConvBN(inputs, outputs, 1),
-                             ConvBN(outputs, outputs, (1, size), padding=(0, half)),
-                             ConvBN(outputs, outputs, (size, 1), padding=(half, 0)),
-                             ConvBN(outputs, outputs, 3, padding=size, dilation=size))
-
-    def execute(self, x):
-        branches = [branch(x) for branch in (self.branch0, self.branch1, self.branch2, self.branch3)]
-        return self.conv_cat(ops.concat(branches), residual=self.conv_res(x), relu=True)
-
-
-class PartialDecoder(nn.Module):
-    """Fuses the three deep features into coarse maps at the resolution of the finest (PraNet, MICCAI 2020).
-
-    ``heads`` names the closing 1x1 convolutions: ("conv5",) in V1, ("conv5_fg", "conv5_bg") in V2.
-    Published name: aggregation.
-    """
-
-    def __init__(self, channels: int, num_class: int, heads: tuple[str, ...]):
-        for index in range(1, 5):
-            setattr(self, f"conv_upsample{index}", ConvBN(channels, channels, 3, padding=1))
-        self.conv_upsample5 = ConvBN(2 * channels, 2 * channels, 3, padding=1)
-        self.conv_concat2 = ConvBN(2 * channels, 2 * channels, 3, padding=1)
-        self.conv_concat3 = ConvBN(3 * channels, 3 * channels, 3, padding=1)
-        self.conv4 = ConvBN(3 * channels, 3 * channels, 3, padding=1)
-        self._heads = heads
-        for head in heads:
-            setattr(self, head, Conv2d(3 * channels, num_class, 1))
-
-    def execute(self, deep, middle, shallow):
-        """(N,C,h,w), (N,C,2h,2w), (N,C,4h,4w) to one (N,num_class,4h,4w) map per head."""
-        deep_up = self._up(deep)
-        middle_1 = self.conv_upsample1(deep_up) * middle
-        shallow_1 = self.conv_upsample2(self._up(deep_up)) * self.conv_upsample3(self._up(middle)) * shallow
-        middle_2 = self.conv_concat2(ops.concat([middle_1, self.conv_upsample4(deep_up)]))
-        fused = self.conv_concat3(ops.concat([shallow_1, self.conv_upsample5(self._up(middle_2))]))
-        fused = self.conv4(fused)
-        return tuple(getattr(self, head)(fused) for head in self._heads)
-
-    @staticmethod
-    def _up(x):
-        # Unlike every other resize of these networks; the published weights were trained with it.
-        return ops.scale_bilinear(x, 2, align_corners=True)

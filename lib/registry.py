@@ -14,11 +14,10 @@ SIZE_DIVISOR = 32  # the encoders halve height and width five times
 
 @dataclass(frozen=True)
 class Network:
-    """An assembly of encoder and decoder, and the published training's epochs and batch size."""
+    """What a network is made of, and the published training's epochs and batch size."""
 
-    encoder: str
+    encoders: Mapping[str, str]  # by the prefix of their published names
     decoder: str
-    encoder_key: str  # prefix of the encoder's published names
     epochs: int
     batch_size: int
 
@@ -28,12 +27,12 @@ class Network:
 
 
 NETWORKS = {
-    "PraNet-V1": Network("Res2Net50-v1b", "RA", "resnet", epochs=20, batch_size=16),
-    "PVT-PraNet-V1": Network("PVTv2-B2", "RA", "backbone", epochs=20, batch_size=16),
-    "PraNet-V2": Network("Res2Net50-v1b", "DSRA", "backbone", epochs=30, batch_size=8),
-    "PVT-PraNet-V2": Network("PVTv2-B2", "DSRA", "backbone", epochs=30, batch_size=8),
-    "EMCAD-B2": Network("PVTv2-B2", "EMCAD", "backbone", epochs=300, batch_size=6),
-    "EMCAD-B2-DSRA": Network("PVTv2-B2", "EMCAD-DSRA", "backbone", epochs=300, batch_size=6),
+    "PraNet-V1": Network({"resnet": "Res2Net50-v1b"}, "RA", epochs=20, batch_size=16),
+    "PVT-PraNet-V1": Network({"backbone": "PVTv2-B2"}, "RA", epochs=20, batch_size=16),
+    "PraNet-V2": Network({"backbone": "Res2Net50-v1b"}, "DSRA", epochs=30, batch_size=8),
+    "PVT-PraNet-V2": Network({"backbone": "PVTv2-B2"}, "DSRA", epochs=30, batch_size=8),
+    "EMCAD-B2": Network({"backbone": "PVTv2-B2"}, "EMCAD", epochs=300, batch_size=6),
+    "EMCAD-B2-DSRA": Network({"backbone": "PVTv2-B2"}, "EMCAD-DSRA", epochs=300, batch_size=6),
 }
 
 
@@ -53,7 +52,7 @@ def check_size(*sides: int) -> None:
                             f"{below + SIZE_DIVISOR} would do")
 
 
-# What tells the published sets of names apart: the first that has all of its names.
+# Names that tell the published networks apart: a file is of the first that has all of them.
 _SIGNATURES = (
     ("EMCAD-B2-DSRA", ("decoder.ConvBlock1_fg.conv.weight",)),
     ("EMCAD-B2", ("out_head1.weight",)),
@@ -69,10 +68,10 @@ _HEADS = ("agg1.conv5.bias", "agg1.conv5_fg.bias", "out_head1.bias")  # one valu
 
 def identify_network(names: Mapping) -> str | None:
     """The network, or bare encoder, that has these names; None if it is no published one."""
-    return next((known for known, signs in _SIGNATURES if all(sign in names for sign in signs)), None)
+    return next((known for known, signature in _SIGNATURES if all(name in names for name in signature)), None)
 
 
 def class_count(weights: Mapping) -> int | None:
-    """How many classes a network of ours or a published one with these weights has; None if it is neither."""
+    """Number of classes of the published network that has these weights; None if it is none."""
     heads = [weights[head] for head in _HEADS if head in weights]
     return len(heads[0]) if heads and heads[0].ndim == 1 else None

@@ -14,18 +14,18 @@ nn = jt.nn
 
 
 class _Stage(nn.Module):
-    """conv1 squeezes a feature by 1x1 without activation; conv2 .. conv<convs> refine it, each with ReLU."""
+    """``convs`` convolutions: the first squeezes a feature by 1x1, the others refine it, each with ReLU."""
 
     def __init__(self, inputs: int, channels: int, convs: int, kernel_size: int):
-        self.conv1 = ConvBN(inputs, channels, 1)
-        self._refining = [f"conv{index}" for index in range(2, convs + 1)]
-        for name in self._refining:
-            setattr(self, name, ConvBN(channels, channels, kernel_size, padding=kernel_size // 2))
+        self.convs = nn.ModuleList([ConvBN(inputs, channels, 1)])
+        for _ in range(1, convs):
+            self.convs.append(ConvBN(channels, channels, kernel_size, padding=kernel_size // 2))
 
     def refine(self, feature):
-        x = self.conv1(feature)
-        for name in self._refining:
-            x = getattr(self, name)(x, relu=True)
+        squeeze, *refining = self.convs
+        x = squeeze(feature)
+        for conv in refining:
+            x = conv(x, relu=True)
         return x
 
 
@@ -38,15 +38,13 @@ class ReverseAttention(_Stage):
     def __init__(self, inputs: int, channels: int, convs: int, kernel_size: int, head_kernel_size: int,
                  num_class: int = 1):
         super().__init__(inputs, channels, convs, kernel_size)
-        self._head = f"conv{convs + 1}"
-        setattr(self, self._head, ConvBN(channels, num_class, head_kernel_size,
-                                         padding=head_kernel_size // 2))
+        self.head = ConvBN(channels, num_class, head_kernel_size, padding=head_kernel_size // 2)
 
     def execute(self, feature, guide):
         """(N,inputs,h,w) and the deeper map (N,num_class,h',w') to this stage's map (N,num_class,h,w)."""
         guide = ops.resize_bilinear(guide, feature.shape[2:])
         x = self.refine(ops.reverse_attention(guide, feature))
-        return getattr(self, self._head)(x, residual=guide)
+        return self.head(x, residual=guide)
 
 
 class DualSupervisedReverseAttention(nn.Module):
@@ -75,10 +73,8 @@ class DualSupervisedStage(_Stage):
     def __init__(self, inputs: int, channels: int, convs: int, kernel_size: int, head_kernel_size: int,
                  num_class: int, gain: str):
         super().__init__(inputs, channels, convs, kernel_size)
-        self._heads = f"conv{convs + 1}"
-        setattr(self, self._heads,
-                DualSupervisedReverseAttention(channels, num_class, head_kernel_size, gain))
+        self.head = DualSupervisedReverseAttention(channels, num_class, head_kernel_size, gain)
 
     def execute(self, feature, deeper):
         """(N,inputs,h,w) and the deeper (fg, bg), each (N,num_class,h',w'), to this stage's."""
-        return getattr(self, self._heads)(self.refine(feature), deeper)
+        return self.head(self.refine(feature), deeper)

@@ -60,14 +60,14 @@ class Polyps:
             yield images, masks, stems
 
     def loss_names(self, model) -> list[str]:
-        return [f"map{stage}" for stage in model.decoder.stages]
+        return [f"map{stage}" for stage in model.decoder.supervised_stages]
 
     def losses(self, model, images, masks, size: int) -> list:
         from lib.ops import resize_bilinear
 
         images, masks = (resize_bilinear(batch, (size, size), align_corners=True).stop_grad()
                          for batch in (images, masks))
-        return model.losses(model(images), masks)
+        return model.losses(model(images), masks, self.config.weighted_bce)
 
     def measure(self, model, interruption: Interruption) -> Measured | None:
         return mean_dice(model, self.selection, self.config, interruption)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from lib import ops
 from lib.decoders.supervision import DualSupervision, SingleSupervision
 from lib.layers import BatchNorm2d, Conv2d, conv_bn
+from lib.published_names import PublishedModule, numbered
 from lib.reverse_attention import DualSupervisedReverseAttention
 from utils.runtime.backend import jt
 
@@ -109,80 +110,86 @@ class AttentionGate(nn.Module):
         return ops.gate(conv_bn(*self.psi, both), x)
 
 
-class _Decoder(nn.Module):
+class Level(nn.Module):
+    """One level of ``width`` channels, which takes what the coarser one, if there is one, has made."""
+
+    def __init__(self, width: int, coarser_width: int | None):
+        if coarser_width:
+            self.up, self.gate = UpConv(coarser_width, width), AttentionGate(width)
+        self.block = MultiScaleBlock(width)
+        self.channel_attention = ChannelAttention(width)
+
+    def execute(self, x, coarser, spatial_attention):
+        """(N,width,H,W), and the coarser level's result or None, to (N,width,H,W)."""
+        if coarser is not None:
+            up = self.up(coarser)
+            x = up + self.gate(up, x)
+        return self.block(spatial_attention(self.channel_attention(x)))
+
+
+_PUBLISHED = {"spatial_attention": "decoder.sab", **numbered({
+    "levels.{}.up": "decoder.eucb{}", "levels.{}.gate": "decoder.lgag{}",
+    "levels.{}.block": "decoder.mscb{}.0", "levels.{}.channel_attention": "decoder.cab{}",
+    "dsra.{}.fg": "decoder.ConvBlock{}_fg", "dsra.{}.bg": "decoder.ConvBlock{}_bg",
+    "heads.{}": "out_head{}"}, LEVELS)}
+
+
+class _Decoder(PublishedModule):
     """Takes four features from fine to coarse, with the given channels."""
 
-    stages = LEVELS  # that the losses are of
+    supervised_stages = LEVELS
+    published_names = _PUBLISHED
 
     def __init__(self, channels: tuple[int, ...]):
-        self._widths = dict(zip(LEVELS, reversed(channels)))
-        for level, width in self._widths.items():
-            if level < LEVELS[0]:
-                setattr(self, f"eucb{level}", UpConv(self._widths[level + 1], width))
-                setattr(self, f"lgag{level}", AttentionGate(width))
-            setattr(self, f"mscb{level}", nn.Sequential(MultiScaleBlock(width)))
-            setattr(self, f"cab{level}", ChannelAttention(width))
-        self.sab = SpatialAttention()
+        widths = channels[::-1]
+        self.levels = nn.ModuleList([Level(*pair) for pair in zip(widths, (None, *widths))])
+        self.spatial_attention = SpatialAttention()
 
     def refine(self, features) -> list:
         """The features from coarse to fine, each refined and fed by the one before."""
         refined = []
-        for level, x in zip(LEVELS, reversed(features)):
-            if refined:
-                deeper = getattr(self, f"eucb{level}")(refined[-1])
-                x = deeper + getattr(self, f"lgag{level}")(deeper, x)
-            x = self.sab(getattr(self, f"cab{level}")(x))
-            refined.append(getattr(self, f"mscb{level}")(x))
+        for level, x in zip(self.levels, reversed(features)):
+            refined.append(level(x, refined[-1] if refined else None, self.spatial_attention))
         return refined
 
-    def add_heads(self, num_class: int) -> None:
-        for level, width in self._widths.items():
-            setattr(self, f"out_head{level}", Conv2d(width, num_class, 1))
-
-    def initialise(self) -> None:
+    def add_heads(self, channels: tuple[int, ...], num_class: int) -> None:
+        """Adds the heads of the plain maps, and draws all initial weights."""
+        self.heads = nn.ModuleList([Conv2d(width, num_class, 1) for width in reversed(channels)])
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.gauss_(module.weight, 0.0, INITIAL_STD)
                 if module.bias is not None:
                     nn.init.constant_(module.bias, 0.0)
 
-    @staticmethod
-    def published_name(name: str) -> str:
-        return name if name.startswith("out_head") else f"decoder.{name}"
-
 
 class EmcadDecoder(SingleSupervision, _Decoder):
     """Maps of levels 4, 3, 2, 1."""
 
-    optional_keys = ()
-
     def __init__(self, channels: tuple[int, ...], num_class: int, gain: str):
         super().__init__(channels)
-        self.add_heads(num_class)
-        self.initialise()
+        self.add_heads(channels, num_class)
 
     def execute(self, features):
-        return [getattr(self, f"out_head{level}")(x) for level, x in zip(LEVELS, self.refine(features))]
+        return [head(x) for head, x in zip(self.heads, self.refine(features))]
 
 
 class DualSupervisedEmcadDecoder(DualSupervision, _Decoder):
     """Foreground maps of levels 4, 3, 2, 1, then background maps of the same."""
 
+    # The heads are part of the published files; kept so that they load and are written whole.
     optional_keys = ("out_head",)
 
     def __init__(self, channels: tuple[int, ...], num_class: int, gain: str):
         super().__init__(channels)
-        for level, width in self._widths.items():
-            setattr(self, f"ConvBlock{level}", DualSupervisedReverseAttention(
-                width, num_class, 1 if level == LEVELS[0] else 3, gain))
-        self.add_heads(num_class)  # part of the published files; kept so that they load and are written whole
-        self.initialise()
-        for level in LEVELS:
-            for unused in getattr(self, f"out_head{level}").parameters():
-                unused.stop_grad()
+        self.dsra = nn.ModuleList([
+            DualSupervisedReverseAttention(width, num_class, 1 if level == LEVELS[0] else 3, gain)
+            for level, width in zip(LEVELS, reversed(channels))])
+        self.add_heads(channels, num_class)
+        for unused in self.heads.parameters():
+            unused.stop_grad()
 
     def execute(self, features):
         pairs = []
-        for level, x in zip(LEVELS, self.refine(features)):
-            pairs.append(getattr(self, f"ConvBlock{level}")(x, *pairs[-1:]))
+        for dsra, x in zip(self.dsra, self.refine(features)):
+            pairs.append(dsra(x, *pairs[-1:]))
         return [fg for fg, _ in pairs] + [bg for _, bg in pairs]

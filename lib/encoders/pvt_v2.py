@@ -12,7 +12,7 @@ import numpy as np
 
 from lib import ops
 from lib.layers import Conv2d, LayerNorm, Linear
-from lib.registry import identify_network
+from lib.published_names import PublishedModule, numbered
 from utils.runtime import collectives
 from utils.runtime.backend import jt
 
@@ -21,7 +21,7 @@ DROP_PATH = 0.1  # of the last block; grows linearly from 0 in the first
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageConfig:
     width: int
     heads: int
     mlp_ratio: int
@@ -31,8 +31,8 @@ class Stage:
     stride: int
 
 
-STAGES = (Stage(64, 1, 8, 3, 8, 7, 4), Stage(128, 2, 8, 4, 4, 3, 2),
-          Stage(320, 5, 4, 6, 2, 3, 2), Stage(512, 8, 4, 3, 1, 3, 2))
+STAGES = (StageConfig(64, 1, 8, 3, 8, 7, 4), StageConfig(128, 2, 8, 4, 4, 3, 2),
+          StageConfig(320, 5, 4, 6, 2, 3, 2), StageConfig(512, 8, 4, 3, 1, 3, 2))
 
 
 class DropPath(nn.Module):
@@ -49,15 +49,15 @@ class DropPath(nn.Module):
     def execute(self, x):
         if self.rate == 0.0 or not self.is_training():
             return x
-        share = collectives.current_shard(x.shape[0])
-        kept = np.random.random_sample((share.total, 1, 1, 1))[share.images] >= self.rate
+        shard = collectives.current_shard(x.shape[0])
+        kept = np.random.random_sample((shard.total, 1, 1, 1))[shard.images] >= self.rate
         return x * jt.array((kept / (1.0 - self.rate)).astype(np.float32))
 
 
 class PatchEmbedding(nn.Module):
     """(N,H,W,C) to (N,h,w,width): overlapping patches."""
 
-    def __init__(self, inputs: int, stage: Stage):
+    def __init__(self, inputs: int, stage: StageConfig):
         self.proj = Conv2d(inputs, stage.width, stage.patch, stride=stage.stride, padding=stage.patch // 2)
         self.norm = LayerNorm(stage.width, eps=1e-5)
 
@@ -68,7 +68,7 @@ class PatchEmbedding(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention whose keys and values come from a reduced map."""
 
-    def __init__(self, stage: Stage):
+    def __init__(self, stage: StageConfig):
         self.heads, self.reduction = stage.heads, stage.reduction
         self.q = Linear(stage.width, stage.width)
         self.kv = Linear(stage.width, 2 * stage.width)
@@ -107,7 +107,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, stage: Stage, drop_path: float):
+    def __init__(self, stage: StageConfig, drop_path: float):
         self.norm1, self.norm2 = LayerNorm(stage.width, eps=1e-6), LayerNorm(stage.width, eps=1e-6)
         self.attn = Attention(stage)
         self.mlp = Mlp(stage.width, stage.width * stage.mlp_ratio)
@@ -118,33 +118,38 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-class PVTv2B2(nn.Module):
+class Stage(nn.Module):
+    """(N,H,W,C) to (N,h,w,width): patches, then blocks with the given rates of DropPath."""
+
+    def __init__(self, inputs: int, stage: StageConfig, drop_paths: list[float]):
+        self.embedding = PatchEmbedding(inputs, stage)
+        self.blocks = nn.Sequential(*(Block(stage, rate) for rate in drop_paths))
+        self.norm = LayerNorm(stage.width, eps=1e-6)
+
+    def execute(self, x):
+        return self.norm(self.blocks(self.embedding(x)))
+
+
+class PVTv2B2(PublishedModule):
     """(N,3,H,W) to four features at 1/4, 1/8, 1/16, 1/32 of H and W, with ``channels`` channels."""
 
     channels = tuple(stage.width for stage in STAGES)
-    optional_keys = ()
-    identify = staticmethod(identify_network)
+    published_names = numbered({"stages.{}.embedding": "patch_embed{}", "stages.{}.blocks": "block{}",
+                                "stages.{}.norm": "norm{}"}, (1, 2, 3, 4))
 
     def __init__(self):
         rates = iter(np.linspace(0, DROP_PATH, sum(stage.depth for stage in STAGES)).tolist())
-        inputs = 3
-        for index, stage in enumerate(STAGES, start=1):
-            setattr(self, f"patch_embed{index}", PatchEmbedding(inputs, stage))
-            blocks = [Block(stage, next(rates)) for _ in range(stage.depth)]
-            setattr(self, f"block{index}", nn.ModuleList(blocks))
-            setattr(self, f"norm{index}", LayerNorm(stage.width, eps=1e-6))
-            inputs = stage.width
+        inputs = 3, *self.channels
+        self.stages = nn.ModuleList([Stage(inputs[index], stage, [next(rates) for _ in range(stage.depth)])
+                                     for index, stage in enumerate(STAGES)])
         for module in self.modules():
             _initialise(module)
 
     def execute(self, x):
         features = []
         x = ops.channels_last(x)
-        for index in range(1, len(STAGES) + 1):
-            x = getattr(self, f"patch_embed{index}")(x)
-            for block in getattr(self, f"block{index}"):
-                x = block(x)
-            x = getattr(self, f"norm{index}")(x)
+        for stage in self.stages:
+            x = stage(x)
             features.append(ops.channels_first(x))
         return features
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lib import ops
 from lib.layers import AveragePool, BatchNorm2d, Conv2d, conv_bn
-from lib.registry import identify_network
+from lib.published_names import PublishedModule, numbered
 from utils.runtime.backend import jt
 
 nn = jt.nn
@@ -16,7 +16,7 @@ EXPANSION = 4
 class Bottle2neck(nn.Module):
     """Residual block whose 3x3 convolutions act on groups of channels, each fed by the one before.
 
-    ``opening`` marks the first block of a layer: its groups do not feed each other, the last one is pooled,
+    ``opening`` marks the first block of a stage: its groups do not feed each other, the last one is pooled,
     and the shortcut is projected.
     """
 
@@ -52,13 +52,13 @@ class Bottle2neck(nn.Module):
         return conv_bn(self.conv3, self.bn3, ops.concat(outputs), residual=shortcut, relu=True)
 
 
-class Res2Net50(nn.Module):
+class Res2Net50(PublishedModule):
     """(N,3,H,W) to four features at 1/4, 1/8, 1/16, 1/32 of H and W, with ``channels`` channels."""
 
     channels = (256, 512, 1024, 2048)
+    published_names = numbered({"stages.{}": "layer{}"}, (1, 2, 3, 4))
     # The classifier is part of the published files; kept so that they load and are written whole.
     optional_keys = ("fc.",)
-    identify = staticmethod(identify_network)
 
     def __init__(self):
         # Identities hold the places of the published ReLUs, for the names of what follows them.
@@ -67,11 +67,10 @@ class Res2Net50(nn.Module):
             Conv2d(32, 32, 3, padding=1, bias=False), BatchNorm2d(32), nn.Identity(),
             Conv2d(32, 64, 3, padding=1, bias=False))
         self.bn1 = BatchNorm2d(64)
-        inputs = 64
-        for index, (planes, blocks) in enumerate(zip((64, 128, 256, 512), (3, 4, 6, 3)), start=1):
-            setattr(self, f"layer{index}", _layer(inputs, planes, blocks, stride=1 if index == 1 else 2))
-            inputs = planes * EXPANSION
-        self.fc = nn.Linear(inputs, 1000)
+        self.stages = nn.ModuleList([
+            _stage(64, 64, blocks=3, stride=1), _stage(256, 128, blocks=4, stride=2),
+            _stage(512, 256, blocks=6, stride=2), _stage(1024, 512, blocks=3, stride=2)])
+        self.fc = nn.Linear(2048, 1000)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -83,13 +82,13 @@ class Res2Net50(nn.Module):
         x = conv_bn(conv2, bn2, conv_bn(conv1, bn1, x, relu=True), relu=True)
         x = ops.max_pool(conv_bn(conv3, self.bn1, x, relu=True))
         features = []
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
+        for stage in self.stages:
+            x = stage(x)
             features.append(x)
         return features
 
 
-def _layer(inputs: int, planes: int, blocks: int, stride: int):
+def _stage(inputs: int, planes: int, blocks: int, stride: int):
     first = Bottle2neck(inputs, planes, stride, opening=True)
     rest = [Bottle2neck(planes * EXPANSION, planes, 1, opening=False) for _ in range(blocks - 1)]
     return nn.Sequential(first, *rest)

@@ -26,6 +26,6 @@ def test_the_guides_network_trains_and_looks_at_its_guides():
         assert np.abs(gradient.numpy()).max() > 0
     labels = namespace["labels"]
     namespace["optimizer"].step(sum(namespace["losses"].mutation_loss(fgs, bgs, labels)), lr=1e-4)
-    for weight in (*guide_weights, second.fg.conv.weight, network.encoder.patch_embed1.proj.weight):
+    for weight in (*guide_weights, second.fg.conv.weight, network.encoder.stages[0].embedding.proj.weight):
         name = next(name for name, value in network.state_dict().items() if value is weight)
         assert not np.array_equal(weight.numpy(), before[name]), name
