@@ -7,9 +7,8 @@ import importlib
 from pathlib import Path
 
 from jittor_pranet.benchmarks.comparison import OPPONENTS
-from jittor_pranet.cli.arguments import positive, whole
+from jittor_pranet.cli.arguments import add_device_argument, add_precision_argument, positive, whole
 from lib.registry import NETWORKS
-from utils.runtime import backend, precisions
 
 # What can be timed, and the module in benchmarks/ whose `run(args) -> exit code` does it.
 BENCHMARKS = {"evaluate": "binary_metrics", "labels": "multiclass_metrics", "data": "data",
@@ -22,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=whole(1), default=5, help="how often each timing is taken")
     add("--model_type", nargs="+", default=["PraNet-V2"], metavar="NAME",
         help=f"of {', '.join(NETWORKS)}; with data, the one whose training is to be kept busy")
-    backend.add_device_argument(parser)
-    precisions.add_precision_argument(parser)
+    add_device_argument(parser)
+    add_precision_argument(parser)
     _add_comparison(parser.add_argument_group("--what infer, train, ops, cold_start").add_argument)
     add = parser.add_argument_group("--what evaluate, labels, data").add_argument
     add("--workers", type=whole(0), nargs="+", default=[0, 1, 2], metavar="N",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 
+from jittor_pranet.cli.arguments import add_device_argument
 from utils.errors import UserError
 from utils.runtime import backend, cuda, cuda_home
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    backend.add_device_argument(parser)
+    add_device_argument(parser)
     parser.add_argument("--smoke", action="store_true",
                         help="compute a few operations on the device and check them; compiles their kernels")
 

@@ -73,6 +73,12 @@ def test_jittor_comes_through_one_module():
             assert not roots & {"jittor", "jittor_utils"}, f"{module}: import jt from utils.runtime.backend"
 
 
+def test_the_command_line_is_known_to_programs_alone():
+    for module, path in MODULES.items():
+        if module.split(".")[0] in ("utils", "lib"):
+            assert "argparse" not in imports(path), f"{module}: parsers are in jittor_pranet"
+
+
 @pytest.mark.parametrize("anywhere", [False, True], ids=["at the top", "anywhere"])
 def test_no_module_imports_itself_in_a_circle(anywhere):
     arrows = {module: imports(path, anywhere) & MODULES.keys() for module, path in MODULES.items()}

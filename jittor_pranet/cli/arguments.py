@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 
 from lib.inference import PolypSegmenter
 from lib.registry import GAINS, NETWORKS
-from utils.runtime import backend, precisions
+from utils.runtime import backend, cuda, precisions
 
 
 def whole(at_least: int):
@@ -45,10 +46,32 @@ def fraction(text: str) -> float:
     return value
 
 
+class _SetCudaHome(argparse.Action):
+    """Sets CUDA_HOME, for this process and those that it starts."""
+
+    def __call__(self, parser, namespace, value, option=None):
+        os.environ["CUDA_HOME"] = os.path.abspath(value)
+        os.environ.pop("nvcc_path", None)
+        cuda.find.cache_clear()
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=backend.DEVICES, default="auto",
+                        help="where to compute; auto takes CUDA where a GPU and all of CUDA are found")
+    parser.add_argument("--cuda_home", metavar="FOLDER", action=_SetCudaHome, default=argparse.SUPPRESS,
+                        help="the CUDA toolkit to take, as CUDA_HOME names one; looked for if left out")
+
+
+def add_precision_argument(parser: argparse.ArgumentParser, default: str = "fp32") -> None:
+    parser.add_argument("--precision", choices=precisions.PRECISIONS, default=default,
+                        help="CUDA: what convolutions and matrix products may round their inputs to: tf32 "
+                             "keeps 3 digits, amp is float16, as many and a small range; all else is float32")
+
+
 def add_device_arguments(parser: argparse.ArgumentParser, precision: str = "fp32") -> None:
-    """``precision`` is the one where the flag is not given."""
-    backend.add_device_argument(parser)
-    precisions.add_precision_argument(parser, precision)
+    """Adds all flags of programs that compute; ``precision`` is the one where the flag is not given."""
+    add_device_argument(parser)
+    add_precision_argument(parser, precision)
     parser.add_argument("--plain_ops", action="store_true",
                         help="compute by plain formulas in Jittor's own operations, several times slower, in "
                              "place of the fused operations of lib/ops")

@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jittor_pranet.cli.arguments import add_precision_argument
 from lib.registry import NETWORKS
-from utils.runtime import backend, precisions
+from utils.runtime import backend
 
 SIZE, CALLS = 64, 3
 
@@ -23,7 +24,7 @@ SIZE, CALLS = 64, 3
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help="all if left out")
-    precisions.add_precision_argument(parser)
+    add_precision_argument(parser)
     args = parser.parse_args()
     backend.prepare("cuda", args.precision)
     strays = 0

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jittor_pranet.cli.arguments import add_device_argument, add_precision_argument
 from lib.registry import NETWORKS
 from tests.helpers.networks import figures, forward_errors, onnx_errors
 from tests.helpers.training_pass import (
@@ -27,7 +28,7 @@ from tests.helpers.training_pass import (
     projection_floors,
     reference_pass,
 )
-from utils.runtime import backend, precisions
+from utils.runtime import backend
 
 SIDES = ("foreground", "background")
 MAPS = {"RA": ("5", "4", "3", "2"),
@@ -88,8 +89,8 @@ def print_table(rows: Iterator[tuple[str, ...]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    backend.add_device_argument(parser)
-    precisions.add_precision_argument(parser)
+    add_device_argument(parser)
+    add_precision_argument(parser)
     args = parser.parse_args()
     device = backend.prepare(args.device, args.precision)
     print(f"On {device} in {args.precision}.\n")

@@ -7,7 +7,6 @@ just writes ``from utils.runtime.backend import jt`` and gets the device that ``
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import shlex
@@ -47,22 +46,6 @@ def __getattr__(name: str) -> ModuleType:
         prepare("auto")
         return _jittor
     raise AttributeError(name)
-
-
-def add_device_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=DEVICES, default="auto",
-                        help="where to compute; auto takes CUDA where a GPU and all of CUDA are found")
-    parser.add_argument("--cuda_home", metavar="FOLDER", action=_SetsCudaHome, default=argparse.SUPPRESS,
-                        help="the CUDA toolkit to take, as CUDA_HOME names one; looked for if left out")
-
-
-class _SetsCudaHome(argparse.Action):
-    """For this process and those that it starts."""
-
-    def __call__(self, parser, namespace, value, option=None):
-        os.environ["CUDA_HOME"] = os.path.abspath(value)
-        os.environ.pop("nvcc_path", None)
-        cuda.find.cache_clear()
 
 
 def prepare(device: str = "auto", precision: str = "fp32") -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 from types import ModuleType
 
@@ -11,12 +10,6 @@ from utils.errors import UserError
 PRECISIONS = ("fp32", "tf32", "amp")
 TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"  # 0 keeps cuDNN and cuBLAS, whoever calls them, from TF32
 CUBLAS_TF32 = 3  # cublasMath_t
-
-
-def add_precision_argument(parser: argparse.ArgumentParser, default: str = "fp32") -> None:
-    parser.add_argument("--precision", choices=PRECISIONS, default=default,
-                        help="CUDA: what convolutions and matrix products may round their inputs to: tf32 "
-                             "keeps 3 digits, amp is float16, as many and a small range; all else is float32")
 
 
 def check(precision: str, device: str) -> None:
