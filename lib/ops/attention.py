@@ -12,24 +12,22 @@ from lib.ops.onednn import onednn_code
 from utils.runtime.backend import jt
 
 # Queries are (N,T,heads*depth), keys and values (N,S,2*heads*depth). The products read heads, keys and values
-# where they lie, by their strides; nothing is transposed.
+# where they lie, by their strides; nothing is transposed. Each array is described by one image's part of it.
 _SETUP = r"""
     const long n = data["batch"], h = data["heads"], t = data["queries"], s = data["keys"], d = data["depth"];
     const long c = h * d;
     const float scale = 1.0 / std::sqrt((double)d);
-    const auto query = strided({n, h, t, d}, {t * c, d, c, 1});
-    const auto key = strided({n, h, s, d}, {s * 2 * c, d, 2 * c, 1});
-    const auto key_turned = strided({n, h, d, s}, {s * 2 * c, d, 1, 2 * c});
-    const auto& value = key;
-    const auto& value_turned = key_turned;
-    const auto scores = strided({n, h, t, s}, {h * t * s, t * s, s, 1});
-    const auto scores_turned = strided({n, h, s, t}, {h * t * s, t * s, 1, s});
-    (void)query, (void)key_turned, (void)value, (void)value_turned, (void)scores_turned, (void)scale;
+    auto query = [=](float* p) { return Matrix{strided({h, t, d}, {d, c, 1}), p, t * c}; };
+    auto key = [=](float* p) { return Matrix{strided({h, s, d}, {d, 2 * c, 1}), p, s * 2 * c}; };
+    auto key_turned = [=](float* p) { return Matrix{strided({h, d, s}, {d, 1, 2 * c}), p, s * 2 * c}; };
+    auto scores = [=](float* p) { return Matrix{strided({h, t, s}, {t * s, s, 1}), p, h * t * s}; };
+    auto scores_turned = [=](float* p) { return Matrix{strided({h, s, t}, {t * s, 1, s}), p, h * t * s}; };
+    (void)query, (void)key, (void)key_turned, (void)scores, (void)scores_turned, (void)scale;
 """
 
 # softmax(Q K^T / sqrt(depth)); in0 is Q, in1 keys and values.
 _WEIGHTS = r"""
-    multiply(query, in0_p, key_turned, in1_p, scores, out0_p);
+    multiply(n, query(in0_p), key_turned(in1_p), scores(out0_p));
     #pragma omp parallel for
     for (long row = 0; row < n * h * t; ++row) {
         float* p = out0_p + row * s;
@@ -42,11 +40,11 @@ _WEIGHTS = r"""
 """
 
 # in0 is the weights, in1 keys and values.
-_MIX = "multiply(scores, in0_p, value, in1_p + c, query, out0_p);"
+_MIX = "multiply(n, scores(in0_p), key(in1_p + c), query(out0_p));"
 
 # Gradient of the scores, from in0 weights, in1 gradient of the mix, in2 keys and values.
 _GRAD_SCORES = r"""
-    multiply(query, in1_p, value_turned, in2_p + c, scores, out0_p);
+    multiply(n, query(in1_p), key_turned(in2_p + c), scores(out0_p));
     #pragma omp parallel for
     for (long row = 0; row < n * h * t; ++row) {
         const float* p = in0_p + row * s;
@@ -58,12 +56,12 @@ _GRAD_SCORES = r"""
 """
 
 # in0 is the gradient of the scores, in1 keys and values.
-_GRAD_QUERY = "multiply(scores, in0_p, key, in1_p, query, out0_p);"
+_GRAD_QUERY = "multiply(n, scores(in0_p), key(in1_p), query(out0_p));"
 
 # in0 is the gradient of the scores, in1 queries, in2 weights, in3 gradient of the mix.
 _GRAD_KEY_VALUE = r"""
-    multiply(scores_turned, in0_p, query, in1_p, key, out0_p);
-    multiply(scores_turned, in2_p, query, in3_p, value, out0_p + c);
+    multiply(n, scores_turned(in0_p), query(in1_p), key(out0_p));
+    multiply(n, scores_turned(in2_p), query(in3_p), key(out0_p + c));
 """
 
 

@@ -17,13 +17,15 @@ from lib.ops.transpose import channels_first
 from lib.ops.transpose import channels_last as to_channels_last
 from utils.runtime.backend import jt
 
-# X, Y and W stand for the inputs and outputs that hold image, result and weight.
+# X, Y and W stand for the inputs and outputs that hold image, result and weight. If ONE_IMAGE, x and y
+# describe one image and its result, else all.
 _SETUP = r"""
     const bool last = data["channels_last"];
     const auto plain_map = last ? memory::format_tag::nhwc : memory::format_tag::nchw;
     auto map_shape = [&](jittor::Var* v) {
         const auto& s = v->shape;
-        return last ? memory::dims{s[0], s[3], s[1], s[2]} : memory::dims{s[0], s[1], s[2], s[3]};
+        const long n = ONE_IMAGE ? 1 : s[0];
+        return last ? memory::dims{n, s[3], s[1], s[2]} : memory::dims{n, s[1], s[2], s[3]};
     };
     const int groups = data["groups"];
     const auto plain_filter = groups == 1 ? memory::format_tag::oihw : memory::format_tag::goihw;
@@ -56,11 +58,13 @@ _SETUP = r"""
 """
 
 _FORWARD = r"""
-    std::vector<Argument> arguments = {{DNNL_ARG_SRC, in0->mem_ptr, x_plain, forward.src_desc()},
-                                       {DNNL_ARG_WEIGHTS, in1->mem_ptr, w_plain, forward.weights_desc()}};
+    auto length = [](const memory::desc& order) { return long(order.get_size() / sizeof(float)); };
+    std::vector<Argument> arguments = {
+        {DNNL_ARG_SRC, in0->mem_ptr, x_plain, forward.src_desc(), length(x_plain)},
+        {DNNL_ARG_WEIGHTS, in1->mem_ptr, w_plain, forward.weights_desc()}};
     if (HAS_BIAS) arguments.push_back({DNNL_ARG_BIAS, BIAS->mem_ptr, bias, bias});
-    arguments.push_back({DNNL_ARG_DST, out0->mem_ptr, y_plain, forward.dst_desc()});
-    run_primitive(Forward(forward), arguments);
+    arguments.push_back({DNNL_ARG_DST, out0->mem_ptr, y_plain, forward.dst_desc(), length(y_plain)});
+    run_primitive(Forward(forward), arguments, X->shape[0]);
 """
 
 # The gradients of image and weight, or of the weight alone. They mostly want the gradient of the result in
@@ -155,7 +159,7 @@ class _Convolution(Function):
         outputs = weight.shape[0]
         shape = [x.shape[0], *size, outputs] if self.channels_last else [x.shape[0], outputs, *size]
         y, = self._run([shape], [x, weight, *bias], _FORWARD, X="in0", W="in1", Y="out0",
-                       HAS_BIAS=str(self.has_bias).lower(), BIAS=f"in{len(bias) + 1}")
+                       ONE_IMAGE="true", HAS_BIAS=str(self.has_bias).lower(), BIAS=f"in{len(bias) + 1}")
         self.result = y if self.relu else None
         return y
 
@@ -164,7 +168,7 @@ class _Convolution(Function):
         if self.relu:
             grad_y = jt.ternary(self.result > 0.0, grad_y, 0.0)
         shapes = [weight.shape, x.shape] if self.with_image else [weight.shape]
-        names = {"HAS_BIAS": "false", "WITH_IMAGE": str(self.with_image).lower(),
+        names = {"ONE_IMAGE": "false", "HAS_BIAS": "false", "WITH_IMAGE": str(self.with_image).lower(),
                  "IMAGE": f"out{len(shapes) - 1}"}
         grad_weight, *grad_x = self._run(shapes, [x, grad_y, weight], _BACKWARD, X="in0", W="in2", Y="in1",
                                          **names)

@@ -17,8 +17,9 @@ _HEADER = r"""
 namespace {
 using dnnl::memory;
 
-// The array `data` of order `plain`, and the order that the primitive wants it in.
-struct Argument { int name; void* data; memory::desc plain, wanted; };
+// The array `data` of order `plain`, the order that the primitive wants it in, and how many numbers on the
+// next image's is: 0 if all images have the same.
+struct Argument { int name; void* data; memory::desc plain, wanted; long step = 0; };
 
 const dnnl::engine& cpu() {
     static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -50,47 +51,77 @@ Temporary arranged(const Argument& argument) {
     return wanted;
 }
 
-// Runs the primitive; the last argument is its output.
-void run_primitive(const dnnl::primitive& primitive, const std::vector<Argument>& arguments) {
+// An argument on its way to the primitive, or from it if it is the output.
+struct Passage {
+    memory plain, wanted;
+    dnnl::primitive way;  // none where the array is taken as it lies
+
+    Passage(const Argument& argument, bool output, std::vector<Temporary>& temporaries)
+        : plain(argument.plain, cpu(), argument.data), wanted(plain) {
+        if (argument.wanted == argument.plain) return;
+        temporaries.emplace_back(argument.wanted);
+        wanted = temporaries.back().array;
+        way = output ? dnnl::reorder(wanted, plain) : dnnl::reorder(plain, wanted);
+    }
+
+    void pass(dnnl::stream& stream, memory from, memory to) {
+        if (way) way.execute(stream, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
+    }
+};
+
+// Runs the primitive for one image after another; the last argument is its output.
+//
+// Some of oneDNN's primitives sum in an order that depends on how many rows or images they are given. Which
+// ones do differs from processor to processor. So maps are made one image at a time, and none depends on the
+// others of its batch.
+void run_primitive(const dnnl::primitive& primitive, const std::vector<Argument>& arguments,
+                   long images = 1) {
     dnnl::stream stream(cpu());
     std::unordered_map<int, memory> memories;
     std::vector<Temporary> temporaries;
+    std::vector<Passage> passages;
     for (const auto& argument : arguments) {
-        const memory plain(argument.plain, cpu(), argument.data);
-        memories[argument.name] = plain;
-        if (argument.wanted == argument.plain) continue;
-        temporaries.emplace_back(argument.wanted);
-        const memory wanted = memories[argument.name] = temporaries.back().array;
-        if (&argument != &arguments.back()) reorder(stream, plain, wanted);
+        passages.emplace_back(argument, &argument == &arguments.back(), temporaries);
+        memories[argument.name] = passages.back().wanted;
     }
-    primitive.execute(stream, memories);
-    const auto& output = arguments.back();
-    if (output.wanted != output.plain)
-        reorder(stream, memories[output.name], memory(output.plain, cpu(), output.data));
+    auto& output = passages.back();
+    for (long image = 0; image < images; ++image) {
+        for (size_t k = 0; k < arguments.size(); ++k) {
+            auto& passage = passages[k];
+            const auto& argument = arguments[k];
+            if (image > 0 && argument.step == 0) continue;
+            passage.plain.set_data_handle(static_cast<float*>(argument.data) + image * argument.step);
+            if (&passage != &output) passage.pass(stream, passage.plain, passage.wanted);
+        }
+        primitive.execute(stream, memories);
+        output.pass(stream, output.wanted, output.plain);
+    }
     stream.wait();
-}
-
-// c = a b for stacks of matrices; each dimension has its stride, so that transposed and interleaved ones do.
-void multiply(const memory::desc& a_desc, float* a, const memory::desc& b_desc, float* b,
-              const memory::desc& c_desc, float* c, float* bias = nullptr) {
-    const auto columns = c_desc.dims().back();
-    memory::dims bias_shape(c_desc.dims().size(), 1);
-    bias_shape.back() = columns;
-    memory::dims bias_strides(bias_shape.size(), columns);
-    bias_strides.back() = 1;
-    memory::desc bias_desc(bias_shape, memory::data_type::f32, bias_strides);
-    auto operation = bias ? dnnl::matmul::desc(a_desc, b_desc, bias_desc, c_desc)
-                          : dnnl::matmul::desc(a_desc, b_desc, c_desc);
-    dnnl::matmul::primitive_desc product(operation, cpu());
-    std::vector<Argument> arguments = {{DNNL_ARG_SRC, a, a_desc, a_desc},
-                                       {DNNL_ARG_WEIGHTS, b, b_desc, b_desc}};
-    if (bias) arguments.push_back({DNNL_ARG_BIAS, bias, bias_desc, bias_desc});
-    arguments.push_back({DNNL_ARG_DST, c, c_desc, c_desc});
-    run_primitive(dnnl::matmul(product), arguments);
 }
 
 memory::desc strided(const memory::dims& shape, const memory::dims& strides) {
     return memory::desc(shape, memory::data_type::f32, strides);
+}
+
+// One image's matrix or stack of them, and how many numbers on the next image's is.
+struct Matrix { memory::desc order; float* data; long step = 0; };
+
+// c = a b for each image; each dimension has its stride, so that transposed and interleaved ones do.
+void multiply(long images, const Matrix& a, const Matrix& b, const Matrix& c, float* bias = nullptr) {
+    const auto columns = c.order.dims().back();
+    memory::dims bias_shape(c.order.dims().size(), 1);
+    bias_shape.back() = columns;
+    memory::dims bias_strides(bias_shape.size(), columns);
+    bias_strides.back() = 1;
+    const auto bias_order = strided(bias_shape, bias_strides);
+    auto operation = bias ? dnnl::matmul::desc(a.order, b.order, bias_order, c.order)
+                          : dnnl::matmul::desc(a.order, b.order, c.order);
+    dnnl::matmul::primitive_desc product(operation, cpu());
+    std::vector<Argument> arguments = {{DNNL_ARG_SRC, a.data, a.order, a.order, a.step},
+                                       {DNNL_ARG_WEIGHTS, b.data, b.order, b.order, b.step}};
+    if (bias) arguments.push_back({DNNL_ARG_BIAS, bias, bias_order, bias_order});
+    arguments.push_back({DNNL_ARG_DST, c.data, c.order, c.order, c.step});
+    run_primitive(dnnl::matmul(product), arguments, images);
 }
 }
 """
