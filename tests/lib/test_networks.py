@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lib import NETWORKS
 from tests.helpers.compare import parity_bound
 from tests.helpers.networks import (
     PUBLISHED_STATE,
@@ -92,7 +93,7 @@ def test_wrong_input_says_what_would_do(shape, message):
 
 
 def test_unknown_network_lists_the_known_ones():
-    from lib import NETWORKS, build_model
+    from lib import build_model
 
     with pytest.raises(UserError) as error:
         build_model("PraNet-V3")
@@ -105,7 +106,7 @@ def test_unknown_network_lists_the_known_ones():
         build_model("PraNet-V1", num_class=0)
 
 
-@pytest.mark.parametrize("name", ["PraNet-V2", "PVT-PraNet-V1", "EMCAD-B2-DSRA"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_maps_do_not_depend_on_the_batch(name):
     """To the last bit: a written map must not change with --bs."""
     from utils.runtime.backend import jt
