@@ -91,7 +91,8 @@ class _Decoder(PublishedModule):
 
     def coarse(self, features):
         """The maps of stage 5."""
-        shallow, middle, deep = (block(x) for block, x in zip(self.receptive_fields, features[1:]))
+        pairs = list(zip(self.receptive_fields, features[1:]))
+        deep, middle, shallow = (block(x) for block, x in reversed(pairs))  # in the published order
         return self.partial_decoder(deep, middle, shallow)
 
 
