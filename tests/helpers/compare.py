@@ -56,7 +56,7 @@ def parity_bound(floor: float, kind: str) -> float:
     return max(multiple * floor, least)
 
 
-# ReLU inputs, of order 1, that float32 sees on the other side of zero than float64: how far from zero they
-# may be, and how many of all. PyTorch's own float32 has them up to 1.7e-5 away, and 1e-6 of all.
-CROSSING_DISTANCE = 5e-5
+# ReLU inputs that float32 sees on the other side of zero than float64: how far from zero they may be, in
+# units of PyTorch's own float32 error of that ReLU's inputs, and how many of all. PyTorch has 1e-6 of all.
+CROSSING_DISTANCE = 5
 CROSSING_SHARE = 1e-5

@@ -61,48 +61,61 @@ def reference_pass(case: dict, ours: TrainingPass) -> TrainingPass:
     """PyTorch's pass in float64; each ReLU and ReLU6 passes, and the max-pool takes, what ours did.
 
     The crossings are where float64 itself would have decided otherwise: how far each such ReLU input is from
-    zero, and each such pixel from the largest of its window.
+    zero, and each such pixel from the largest of its window. Their unit is PyTorch's own float32 error of the
+    inputs of that ReLU, at worst: how far that is depends on the layer, and a little on the processor.
     """
+    import torch
+
+    network, losses, inputs, crossings = _on_our_branches(case, ours, torch.float64)
+    sum(losses).backward()
+    _, _, rounded, _ = _on_our_branches(case, ours, torch.float32)
+    floors = [np.abs(each - exact).max() for each, exact in zip(rounded, inputs)]
+    return TrainingPass(
+        losses=[loss.item() for loss in losses],
+        gradients={name: value.grad.numpy() for name, value in network.named_parameters()
+                   if value.grad is not None},
+        statistics={name: value.double().norm().item() for name, value in network.state_dict().items()},
+        relu_outputs=[(each > 0) * exact for each, exact in zip(ours.relu_outputs, inputs)],
+        crossings=np.concatenate([distances / floors[relu] for relu, distances in crossings]))
+
+
+def _on_our_branches(case: dict, ours: TrainingPass, dtype) -> tuple:
+    """PyTorch's forward pass: (network, losses, inputs of ReLUs, crossings by the number of their ReLU)."""
     import torch
     import torch.nn.functional as F
 
-    decided, outputs, crossings = iter(ours.relu_outputs), [], []
-    max_pool = F.max_pool2d
+    inputs, crossings, max_pool = [], [], F.max_pool2d
 
     def relu(x, inplace=False):
-        passed, value = next(decided) > 0, x.detach().numpy()
-        crossings.append(np.abs(value[passed != (value > 0)]))
-        outputs.append(passed * value)
+        value = x.detach().double().numpy()
+        passed = ours.relu_outputs[len(inputs)] > 0
+        crossings.append((len(inputs), np.abs(value[passed != (value > 0)])))
+        inputs.append(value)
         return x * torch.from_numpy(passed)
 
     def relu6(x):
         """A ReLU, of which what is 6 or more stays behind."""
-        before = relu(x)
-        below, value = ours.relu_outputs[len(outputs) - 1] < 6, before.detach().numpy()
-        crossings.append(np.abs(value[below != (value < 6)] - 6))
+        before, last = relu(x), len(inputs) - 1
+        below, value = ours.relu_outputs[last] < 6, before.detach().double().numpy()
+        crossings.append((last, np.abs(value[below != (value < 6)] - 6)))
         below = torch.from_numpy(below)
         return before * below + 6 * ~below
 
     def pool(x, *arguments, **options):
-        before = torch.from_numpy(ours.relu_outputs[len(outputs) - 1])
+        last = len(inputs) - 1
+        before = torch.from_numpy(ours.relu_outputs[last])
         taken = max_pool(before, *arguments, **{**options, "return_indices": True})[1]
         values = x.flatten(2).gather(2, taken.flatten(2)).view(taken.shape)
         short = max_pool(x.detach(), *arguments, **options) - values.detach()
-        crossings.append(short[short > 0].numpy())
+        crossings.append((last, short[short > 0].double().numpy()))
         return values
 
-    reference = reference_network(case["model"], case.get("num_class", 1), case["seed"]).train()
+    network = reference_network(case["model"], case.get("num_class", 1), case["seed"]).train().to(dtype)
     images, targets = map(torch.from_numpy, _batch(case))
     with mock.patch.object(F, "relu", relu), mock.patch.object(F, "relu6", relu6), \
             mock.patch.object(F, "max_pool2d", pool):
-        losses = _losses(case, reference, images.double(), targets)
-    sum(losses).backward()
-    return TrainingPass(
-        losses=[loss.item() for loss in losses],
-        gradients={name: value.grad.numpy() for name, value in reference.named_parameters()
-                   if value.grad is not None},
-        statistics={name: value.double().norm().item() for name, value in reference.state_dict().items()},
-        relu_outputs=outputs, crossings=np.concatenate(crossings))
+        losses = _losses(case, network, images.to(dtype), targets)
+    return network, losses, inputs, crossings
 
 
 def _batch(case: dict) -> tuple[np.ndarray, np.ndarray]:

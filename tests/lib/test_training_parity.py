@@ -55,7 +55,7 @@ def test_gradients_against_the_published_ones(case, ours, request):
     if np.median(list(errors.values())) > 2 * np.median(list(floors.values())):
         outside.append("the median over all parameters")
     if outside:  # then the comparison on the same branches, which is narrower, stands for this one
-        crossings = request.getfixturevalue("twin").crossings
+        crossings = request.getfixturevalue("reference").crossings
         assert len(crossings), f"no ReLU input has rounded across zero, yet: {outside}"
 
 
