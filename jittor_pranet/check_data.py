@@ -12,16 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from jittor_pranet.cli.scan_options import add_reading_arguments, reading_of
+from jittor_pranet.cli.task_flags import check_task_flags
 from utils.data.checks.polyps import Findings, Survey, find_copies, survey
 from utils.data.checks.scans import ScanSurvey, find_scan_copies, survey_scans
 from utils.data.image_io import name_some
 from utils.data.polyps import find_test_sets, training_folder
 from utils.data.scan_sets import scan_set_folders
-from utils.errors import UserError
 from utils.files import atomic_write
 
 FORMAT = 1  # of the JSON
-MULTICLASS_ONLY = ("num_class", "slice_axis", "window", "label_map", "train_list", "test_list")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,9 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 def pair_surveys(args: argparse.Namespace) -> list[Survey]:
     """The training set and the test sets of images and masks."""
-    for name in MULTICLASS_ONLY:
-        if getattr(args, name) is not None:
-            raise UserError(f"--{name}: is for --task multiclass; give that, or leave it out")
+    check_task_flags("check-data", args.task, vars(args))
     surveys = [survey(training_folder(args.train_path), training=True)]
     if args.test_path:
         surveys += [survey(images.parent) for images in find_test_sets(args.test_path).values()]

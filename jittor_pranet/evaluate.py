@@ -11,9 +11,9 @@ import numpy as np
 
 from jittor_pranet.cli.arguments import whole
 from jittor_pranet.cli.scan_options import add_reading_arguments
+from jittor_pranet.cli.task_flags import check_task_flags
 from jittor_pranet.evaluation.results import name_methods, write_csv, write_summary
 from jittor_pranet.reports.binary import write_report
-from utils.errors import UserError
 from utils.files import atomic_write
 from utils.metrics.binary import MASK_RULES, MEASURES, THRESHOLDS
 from utils.metrics.evaluation import evaluate, find_datasets
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--allow_missing", action="store_true",
         help="leave out maps that are missing, extra, unreadable or of another size, and say so")
     parser.add_argument_group("--task binary").add_argument(
-        "--mask_rule", choices=MASK_RULES, default="mid",
-        help="mask levels that are polyp: above 127, or as in the published code above 0")
+        "--mask_rule", choices=MASK_RULES, default=None,
+        help="mask levels that are polyp: mid, above 127, if left out; published, above 0, as in that code")
     group = parser.add_argument_group("--task multiclass")
     add_reading_arguments(group)
     group.add_argument("--absent", choices=ABSENT_RULES, default=None,
@@ -55,12 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_task_flags("evaluate", args.task, vars(args))
     methods = name_methods(args.pred_root)
     folder = args.result_path or Path("results", "evaluation", "+".join(methods))
     if args.task == "multiclass":
         from jittor_pranet.evaluation.multiclass import measure
     else:
-        _refuse_multiclass_flags(args)
         measure = measure_maps
     tables, remarks, files = measure(args, methods, folder)
 
@@ -71,23 +71,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_multiclass_flags(args: argparse.Namespace) -> None:
-    for flag in ("num_class", "absent", "test_list", "class_names"):
-        if getattr(args, flag) is not None:
-            raise UserError(f"--{flag}: is for label maps of several classes; add --task multiclass")
-
-
 def measure_maps(args: argparse.Namespace, methods: dict[str, Path], folder: Path,
                  ) -> tuple[list[Table], list[str], list[str]]:
     """Measures maps of one class and writes the figures. Returns tables, remarks, names of the files."""
-    datasets = find_datasets(args.gt_root, args.datasets)
-    scores = evaluate(methods, args.gt_root, datasets, args.mask_rule, args.workers, args.allow_missing)
+    datasets, mask_rule = find_datasets(args.gt_root, args.datasets), args.mask_rule or "mid"
+    scores = evaluate(methods, args.gt_root, datasets, mask_rule, args.workers, args.allow_missing)
 
-    tables = [results_table(scores, args.mask_rule)]
+    tables = [results_table(scores, mask_rule)]
     if args.compare:
         tables += [paper_table(scores, method) for method in methods]
     remarks = notes(scores)
-    files = write_results(folder, scores, methods, args.mask_rule)
+    files = write_results(folder, scores, methods, mask_rule)
     write_report(folder / "report.html", scores, tables, remarks, args.gt_root, args.thumbnails)
     return tables, remarks, [*files, "report.html"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from jittor_pranet.cli.arguments import add_network_arguments, fraction, whole
 from jittor_pranet.cli.scan_options import add_reading_arguments, reading_flags, reading_of
+from jittor_pranet.cli.task_flags import check_task_flags
 from jittor_pranet.testing import binary, multiclass
 from lib.registry import TASKS
 from utils.checkpoint import read_info
 from utils.data.polyps import WORKERS
 from utils.data.scans import LABEL_MAPS
-from utils.errors import UserError
 from utils.files import PROJECT_ROOT
 from utils.progress import Progress
 from utils.signals import Interruption
@@ -31,8 +31,6 @@ REMEMBERED = {
     "window": lambda value: isinstance(value, list) and [*map(type, value)] == [float, float],
     "label_map": lambda value: value in list(LABEL_MAPS),
 }
-# Flags that say nothing to the other task.
-ONLY = {"binary": ("no_minmax", "threshold"), "multiclass": (*REMEMBERED, "test_list", "nifti")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,10 +99,7 @@ def settle(args: argparse.Namespace) -> None:
     """
     info = read_info(args.weights)
     args.task = args.task or (info["task"] if info.get("task") in list(TASKS) else "binary")
-    other, = (task for task in TASKS if task != args.task)
-    for name in ONLY[other]:
-        if getattr(args, name) is not None and getattr(args, name) is not False:
-            raise UserError(f"--{name}: is not for --task {args.task}; leave it out")
+    check_task_flags("test", args.task, vars(args))
     if args.task == "multiclass":
         for name, is_sound in REMEMBERED.items():
             if getattr(args, name) is None and is_sound(info.get(name)):

@@ -1,59 +1,32 @@
-"""Trains a network by the published protocol."""
+"""The program `train`: trains a network by the published protocol."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from jittor_pranet.cli.arguments import prepare_device
-from jittor_pranet.training.binary import Polyps
-from jittor_pranet.training.logs import Log
-from jittor_pranet.training.multiclass import Classes
+from jittor_pranet.training.binary import BinaryTask
+from jittor_pranet.training.multiclass import MulticlassTask
 from jittor_pranet.training.options import (
     Config,
     add_arguments,
     new_config,
     resumed_config,
-    saved_config,
 )
-from jittor_pranet.training.pictures import write_curves
-from jittor_pranet.training.snapshot import (
-    BEST,
-    BEST_AVERAGE,
-    LAST,
-    STATE,
-    Position,
-    Snapshot,
-    mend_derived,
-    open_folder,
-    read_snapshot,
-    restore,
-    write_best,
-    write_snapshot,
-)
-from jittor_pranet.training.task import Measured, Task
-from jittor_pranet.training.tensorboard import Board
+from jittor_pranet.training.snapshot import BEST, LAST, STATE, Snapshot, open_folder, read_snapshot
+from jittor_pranet.training.task import Task
+from jittor_pranet.training.tensorboard import TensorBoardLog
+from jittor_pranet.training.trainer import LOG, Trainer
 from utils import ranks
-from utils.checkpoint import load_encoder_weights, load_weights
 from utils.errors import UserError
-from utils.progress import Progress
-from utils.runtime import backend, collectives
+from utils.runtime import collectives
 from utils.runtime.memory import is_device_full
-from utils.signals import Interruption
 
 __all__ = ["add_arguments", "run"]
 
-TASKS = {"binary": Polyps, "multiclass": Classes}
-LOG, EPOCH_LOG = "log.csv", "epochs.csv"
-CANDIDATES = {"val_mDice": BEST, "ema_mDice": BEST_AVERAGE}  # columns of the log, files of the best
+TASKS = {"binary": BinaryTask, "multiclass": MulticlassTask}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,11 +39,11 @@ def run(args: argparse.Namespace) -> int:
     args.precision = config.precision  # that of the snapshot, in a resumed run
     device = prepare_device(args)
     check_agreement(config, task, snapshot)
-    board = None
+    tensorboard = None
     if ranks.is_rank_0():
         open_folder(folder)
-        board = Board(folder / "tensorboard") if args.tensorboard else None
-    trainer = Trainer(config, folder, task, args.workers, snapshot, board)
+        tensorboard = TensorBoardLog(folder / "tensorboard") if args.tensorboard else None
+    trainer = Trainer(config, folder, task, args.workers, snapshot, tensorboard)
     print(f"{config.model_type}: {task}, batches of {config.batchsize}, {trainer.total_steps} steps "
           f"on {device}" + (f" in {ranks.WORLD_SIZE} processes" if ranks.WORLD_SIZE > 1 else ""))
     if snapshot:
@@ -116,17 +89,8 @@ def find_run(args: argparse.Namespace) -> tuple[Path, Snapshot | None]:
     return folder, None
 
 
-def learning_rate(config: Config, epoch: int, step: int) -> float:
-    """Of an epoch and a step of the whole run, both counted from 0.
-
-    The published code multiplies by the decay again each epoch once it has begun.
-    """
-    rate = config.lr * config.decay_rate ** (epoch // config.decay_epoch)
-    return rate * min((step + 1) / config.warmup_steps, 1.0) if config.warmup_steps else rate
-
-
 def check_agreement(config: Config, task: Task, snapshot: Snapshot | None) -> None:
-    """Raises UserError where processes, on several machines perhaps, were given or see different things."""
+    """Raises UserError where ranks, on several machines perhaps, were given or see different things."""
     seen = {"flags": config, "training set": task.fingerprint,
             "snapshot to resume": snapshot and snapshot.position}
     for rank, others in enumerate(collectives.all_gather(seen)):
@@ -134,227 +98,3 @@ def check_agreement(config: Config, task: Task, snapshot: Snapshot | None) -> No
             if value != seen[name]:
                 raise UserError(f"process {rank} has another {name} than process {ranks.RANK}; give all "
                                 "the same flags, and folders that they share")
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step that a GPU may still be at work on; its losses are this process's part."""
-
-    number: int
-    epoch: int
-    size: int
-    lr: float
-    stems: list[str]
-    start: float
-    losses: list
-
-
-class Trainer:
-    """One run: network, optimizer, position and logs.
-
-    An epoch, a batch of it and a scale make a step; the number of steps done says where the run stands.
-    Many processes each compute their share of a batch and stay in step; the first of them writes.
-    """
-
-    def __init__(self, config: Config, folder: Path, task: Task, workers: int,
-                 snapshot: Snapshot | None, board: Board | None):
-        self.config, self.folder, self.task, self.workers, self.board = config, folder, task, workers, board
-        self.epoch_steps = task.batches_per_epoch * len(task.sizes)
-        self.total_steps = min(config.epochs * self.epoch_steps, config.max_steps or math.inf)
-        self._build(fresh=snapshot is None)
-        self.position = Position()
-        self.step: Step | None = None  # begun, and not yet ended
-        self.last_end = 0.0
-        if snapshot:
-            self._restore(snapshot)
-        collectives.broadcast_parameters([variable for part in self.parts().values()
-                                          for variable in part.values()])
-        backend.jt.sync_all()  # a step on values that are still to be computed would sum in another order
-        self.first_step = self.position.step  # of this process: kernels are compiled in the steps after it
-        self.losses = ["loss", *task.loss_names(self.model)]
-        self.judged = [column for column in CANDIDATES if column != "ema_mDice" or self.average]
-        if ranks.is_rank_0():
-            columns = ("step", "epoch", "size", "lr", *self.losses, "seconds", "images_per_s")
-            self.log = Log(folder / LOG, columns, self.position.step)
-            columns = ("step", "epoch", "lr", *self.losses, *self.judged, *task.figures, "seconds")
-            self.epoch_log = Log(folder / EPOCH_LOG, columns, self.position.ended)
-
-    def _build(self, fresh: bool) -> None:
-        """Network and optimizer; the weights to start from are read in a ``fresh`` run only."""
-        from lib import build_model
-        from lib.optimizer import AMP_LOSS_SCALE, Adam, MovingAverage, trainable_parameters
-
-        config = self.config
-        backend.jt.set_global_seed(config.seed)
-        self.model = build_model(config.model_type, config.num_class, config.gain)
-        if fresh and config.backbone_weights:
-            load_encoder_weights(self.model.encoder, config.backbone_weights)
-        if fresh and config.weights:
-            load_weights(self.model, config.weights)
-        self.model.train()
-        backend.jt.sync_all()  # the weights are drawn now, in an order that no option changes
-        self.optimizer = Adam(trainable_parameters(self.model), config.clip, config.weight_decay,
-                              loss_scale=AMP_LOSS_SCALE if config.precision == "amp" else 1.0)
-        self.average = MovingAverage(self.model, config.ema) if config.ema else None
-
-    def _restore(self, snapshot: Snapshot) -> None:
-        if snapshot.data != self.task.fingerprint:
-            raise UserError(f"{self.config.train_path}: is not the set that the run of {snapshot.source} was "
-                            "begun with; give that one as --train_path, or start a new run with --weights")
-        restore(snapshot, self.parts())
-        if ranks.is_rank_0():
-            mend_derived(snapshot)
-        self.position = snapshot.position
-        self.optimizer.steps = self.position.step
-        if self.average:
-            self.average.steps = self.position.step
-
-    def run(self, save_every: int, save_steps: int | None) -> int:
-        """Trains to the end or to a signal, saves, and returns the exit code."""
-        if self.position.ended >= self.total_steps:
-            return 0
-        first, last = self.position.ended // self.epoch_steps, math.ceil(self.total_steps / self.epoch_steps)
-        with Interruption() as interruption, \
-                Progress(self.total_steps, "training", "step", self.position.step) as self.progress:
-            for epoch in range(first, last):
-                for _ in self.train_epoch(epoch):
-                    if collectives.any_signal(interruption):
-                        self.save()
-                        return interruption.exit_code
-                    if save_steps and self.position.step % save_steps == 0:
-                        self.save()
-                if not self.end_epoch(epoch, interruption):
-                    self.save()
-                    return interruption.exit_code
-                if (epoch + 1) % save_every == 0 or epoch + 1 == last:
-                    self.save()
-        return 0
-
-    def record(self, log: Log, row: dict) -> None:
-        log.add(**row)
-        if self.board:
-            self.board.add(log.path.stem, row["step"], row)
-
-    def note(self, row: dict) -> str:
-        losses = " ".join(f"{name} {row[name]:.3f}" for name in self.losses)
-        return f"epoch {row['epoch']}/{self.config.epochs}, {losses}, {row['images_per_s']:.3g} images/s"
-
-    def train_epoch(self, epoch: int) -> Iterator[None]:
-        """Begins the steps of an epoch that are left to do; yields after each."""
-        jt, sizes = backend.jt, self.task.sizes
-        first_batch, first_size = divmod(self.position.step - epoch * self.epoch_steps, len(sizes))
-        for images, targets, stems in self.task.batches(epoch, self.workers, first_batch):
-            images, targets = jt.array(images).stop_grad(), jt.array(targets).stop_grad()
-            for size in sizes[first_size:]:
-                if self.position.step >= self.total_steps:
-                    return
-                self.begin_step(images, targets, stems, epoch, size)
-                yield
-            first_size = 0
-
-    def begin_step(self, images, targets, stems: list[str], epoch: int, size: int) -> None:
-        """Hands one optimizer step on this share of a batch to the device.
-
-        A GPU is at work on the step before while this one is planned.
-        """
-        jt, start, done = backend.jt, time.perf_counter(), self.position.step
-        np.random.seed(np.random.SeedSequence([self.config.seed, done]).generate_state(4))
-        new_size = done - self.first_step < len(self.task.sizes)
-        lr, share = learning_rate(self.config, epoch, done), ranks.shard_of(len(stems))
-        with collectives.sharding(share):
-            losses = [loss * share.fraction for loss in self.task.losses(self.model, images, targets, size)]
-            self.optimizer.step(sum(losses), lr)
-            self.end_step()
-            with backend.compiling(f"step {done + 1}") if new_size else nullcontext():
-                jt.sync_all()  # as above: each step begins with nothing left to do, after a resume as well
-                if self.average:
-                    self.average.step()
-                    jt.sync_all()
-        self.position.step += 1
-        self.step = Step(self.position.step, epoch + 1, size, lr, stems, start, losses)
-
-    def end_step(self) -> None:
-        """Waits for the step that was begun, if any, and logs its losses."""
-        step, self.step = self.step, None
-        if step is None:
-            return
-        gathered = collectives.all_gather([loss.item() for loss in step.losses])
-        losses = [sum(parts) for parts in zip(*gathered)]
-        if not all(map(math.isfinite, losses)):
-            raise UserError(f"the loss of step {step.number} is {sum(losses)} on {', '.join(step.stems)}; "
-                            "lower --lr, or look at these images and masks. The last snapshot in "
-                            f"{self.folder} is of before")
-        end = time.perf_counter()
-        seconds, self.last_end = end - max(step.start, self.last_end), end
-        row = {"step": step.number, "epoch": step.epoch, "size": step.size, "lr": step.lr,
-               **dict(zip(self.losses, (sum(losses), *losses))),
-               "seconds": round(seconds, 4), "images_per_s": round(len(step.stems) / seconds, 2)}
-        if ranks.is_rank_0():
-            self.record(self.log, row)
-        self.progress.step(note=self.note(row))
-
-    def end_epoch(self, epoch: int, interruption: Interruption) -> bool:
-        """Measures, keeps the best weights, logs and draws; False if a signal came in between."""
-        self.end_step()
-        start, measured = time.perf_counter(), {}
-        for column in self.judged if self.task.selects else ():
-            with self.average.in_place() if column == "ema_mDice" else nullcontext():
-                measured[column] = self.measure(column, interruption)
-            if measured[column] is None:
-                return False
-        if ranks.is_rank_0():
-            self.report(epoch, measured, time.perf_counter() - start)
-        self.position.ended = self.position.step
-        return True
-
-    def measure(self, column: str, interruption: Interruption) -> Measured | None:
-        """The network as it is; None if a signal came.
-
-        Keeps the weights if they are the best of this ``column``.
-        """
-        try:
-            with backend.compiling("validation"):
-                measured = self.task.measure(self.model, interruption)
-        except KeyboardInterrupt:
-            return None
-        file = CANDIDATES[column]
-        if measured and measured.dice > self.position.best.get(file, -math.inf):
-            self.position.best[file] = measured.dice
-            if ranks.is_rank_0():
-                write_best(self.folder / file, self.model, measured.dice, self.position.step,
-                           saved_config(self.config))
-        return measured
-
-    def report(self, epoch: int, measured: dict[str, Measured], seconds: float) -> None:
-        """Logs and draws an epoch, which was ``measured`` for ``seconds``."""
-        dice, figures = dict.fromkeys(self.judged), dict.fromkeys(self.task.figures)
-        for column, each in measured.items():
-            dice[column] = each.dice
-            if CANDIDATES[column] == BEST:
-                figures.update(each.figures)
-                self.task.write_samples(self.folder / "samples.png", each.samples,
-                                        f"step {self.position.step}, mDice {each.dice:.4f} of all")
-        rows = [row for row in self.log.rows if row["epoch"] == epoch + 1]
-        means = {name: sum(row[name] for row in rows) / len(rows) for name in self.losses}
-        seconds += sum(row["seconds"] for row in rows)
-        self.record(self.epoch_log, {"step": self.position.step, "epoch": epoch + 1, "lr": rows[-1]["lr"],
-                                     **means, **dice, **figures, "seconds": round(seconds, 1)})
-        write_curves(self.folder / "curves.png", self.log.rows, self.epoch_log.rows, self.losses[1:],
-                     self.task.figures)
-
-    def save(self) -> None:
-        """Writes a snapshot, which every process waits for."""
-        self.end_step()
-        if ranks.is_rank_0():
-            write_snapshot(self.folder, self.parts(), self.position, saved_config(self.config),
-                           self.task.fingerprint)
-        collectives.barrier()
-
-    def parts(self) -> dict[str, dict]:
-        """All variables that a snapshot holds, by kind and published name."""
-        weights = self.model.state_dict()
-        names = {id(value): name for name, value in weights.items()}
-        trained = [names[id(value)] for value in self.optimizer.parameters]
-        parts = {"weights": weights, "mean": dict(zip(trained, self.optimizer.means)),
-                 "square": dict(zip(trained, self.optimizer.squares))}
-        return {**parts, "average": self.average.values} if self.average else parts

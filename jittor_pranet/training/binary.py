@@ -11,7 +11,7 @@ import numpy as np
 from jittor_pranet.training.augmentation import augment
 from jittor_pranet.training.options import Config
 from jittor_pranet.training.pictures import write_samples
-from jittor_pranet.training.task import Measured
+from jittor_pranet.training.task import Validation
 from jittor_pranet.training.validation import Sample, find_selection, mean_dice
 from utils import ranks
 from utils.data.image_io import Pair
@@ -22,14 +22,14 @@ SCALES = (0.75, 1.0, 1.25)  # each batch makes one optimizer step at each
 AUGMENTATION = 2  # tells its random numbers from those of the order and the split
 
 
-class Polyps:
+class BinaryTask:
     """See `jittor_pranet.training.task`.
 
     Raises:
         UserError: a defect of the training set, or of the sets to choose the best weights on.
     """
 
-    figures: tuple[str, ...] = ()
+    score_names: tuple[str, ...] = ()
 
     def __init__(self, config: Config, in_memory: bool):
         self.config = config
@@ -53,10 +53,10 @@ class Polyps:
         config = self.config
         batches = epoch_batches(self.train_set, config.batchsize, config.seed, epoch, workers, first_batch)
         for number, (images, masks, stems) in enumerate(batches, first_batch):
-            if config.flips or config.turns:
+            if config.flips or config.rot90:
                 rng = np.random.default_rng([config.seed, epoch, number, AUGMENTATION])
-                share = ranks.shard_of(len(stems))
-                images, masks = augment(images, masks, rng, share, config.flips, config.turns)
+                shard = ranks.shard_of(len(stems))
+                images, masks = augment(images, masks, rng, shard, config.flips, config.rot90)
             yield images, masks, stems
 
     def loss_names(self, model) -> list[str]:
@@ -69,7 +69,7 @@ class Polyps:
                          for batch in (images, masks))
         return model.losses(model(images), masks, self.config.weighted_bce)
 
-    def measure(self, model, interruption: Interruption) -> Measured | None:
+    def validate(self, model, interruption: Interruption) -> Validation | None:
         return mean_dice(model, self.selection, self.config, interruption)
 
     def write_samples(self, path: Path, samples: list[Sample], title: str) -> None:

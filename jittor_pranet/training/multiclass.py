@@ -12,7 +12,7 @@ import numpy as np
 from jittor_pranet.cli.scan_options import reading_of
 from jittor_pranet.training.options import Config
 from jittor_pranet.training.pictures import write_label_samples
-from jittor_pranet.training.task import Measured
+from jittor_pranet.training.task import Validation
 from jittor_pranet.training.validation import SAMPLES, SPLIT, batches_to_test, spread
 from lib.inference import argmax_labels
 from utils import ranks
@@ -41,7 +41,7 @@ class LabelSample:
     labels: np.ndarray
 
 
-class Classes:
+class MulticlassTask:
     """See `jittor_pranet.training.task`.
 
     Raises:
@@ -56,7 +56,7 @@ class Classes:
         self.train_set, self.selection = split(config, whole)
         self.sizes = [config.trainsize]
         self.batches_per_epoch = batches_per_epoch(self.train_set, config.batchsize)
-        self.figures = tuple(f"val_dice{label}" for label in range(1, config.num_class))
+        self.score_names = tuple(f"val_dice{label}" for label in range(1, config.num_class))
 
     def __str__(self) -> str:
         train, held = (f"{len(each)} slices of {len({scan.group for scan in each.scans})} patients"
@@ -79,7 +79,7 @@ class Classes:
     def losses(self, model, images, labels, size: int) -> list:
         return model.multiclass_losses(model(images), labels)
 
-    def measure(self, model, interruption: Interruption) -> Measured | None:
+    def validate(self, model, interruption: Interruption) -> Validation | None:
         """Mean Dice over the classes of every patient's slices together."""
         pieces = self.selection.slices
         shown = spread(pieces, SAMPLES)
@@ -95,16 +95,16 @@ class Classes:
         gathered = collectives.all_gather((dict(counts), samples))
         order = {piece: number for number, piece in enumerate(pieces)}
         samples = sorted((each for _, part in gathered for each in part), key=lambda each: order[each.piece])
-        return self._judge([counts for counts, _ in gathered], samples)
+        return self._scores([counts for counts, _ in gathered], samples)
 
-    def _judge(self, counts: list[dict[str, np.ndarray]], samples: list[LabelSample]) -> Measured:
+    def _scores(self, counts: list[dict[str, np.ndarray]], samples: list[LabelSample]) -> Validation:
         """Of the confusion matrices of patients, each of whom more than one process may have seen."""
         measures = LabelMeasures(self.config.num_class)
         for group in sorted(set().union(*counts)):
             measures.add(ScanFigures(sum(part[group] for part in counts if group in part)))
         dice = measures.class_means()[:, FIGURES.index("Dice")]
-        figures = {name: None if np.isnan(each) else float(each) for name, each in zip(self.figures, dice)}
-        return Measured(measures.means()["Dice"], samples, figures)
+        scores = {name: None if np.isnan(each) else float(each) for name, each in zip(self.score_names, dice)}
+        return Validation(measures.means()["Dice"], samples, scores)
 
     def predict(self, model, pieces: list[Slice]) -> Iterator[LabelSample]:
         """The label maps that the program test would write, one after the other."""

@@ -11,6 +11,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 
 from jittor_pranet.cli.arguments import add_device_arguments, fraction, positive, whole
 from jittor_pranet.cli.scan_options import add_reading_arguments, reading_of
+from jittor_pranet.cli.task_flags import check_task_flags
 from lib.registry import GAINS, NETWORKS, TASKS, check_size, find_network
 from utils.data.polyps import WORKERS
 from utils.errors import UserError
@@ -20,10 +21,7 @@ MAY_CHANGE = ("train_path", "val_path", "test_path", "epoch", "max_steps")
 # As published for scans of many classes; those of a binary network are `Config`'s own and the network's.
 MULTICLASS = {"epoch": 300, "batchsize": 6, "trainsize": 224, "clip": None, "decay_rate": 1.0,
               "weight_decay": 1e-4}
-# Flags that say nothing to the other task.
-BINARY_ONLY = ("flips", "turns", "select_on_test", "test_path", "weighted_bce")
-MULTICLASS_ONLY = ("num_class", "slice_axis", "window", "label_map", "train_list", "val_path", "val_list",
-                   "no_augmentation", "published_validation")
+RENAMED = {"turns": "rot90"}  # of the configuration: what snapshots of earlier versions call them
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Config:
     max_steps: int | None = None
     warmup_steps: int = 0
     flips: bool = False
-    turns: bool = False
+    rot90: bool = False
     ema: float | None = None
     val_fraction: float = 0.1
     select_on_test: tuple[str, ...] | None = None
@@ -74,12 +72,12 @@ class Config:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = {field.name: field.default for field in fields(Config)}
 
-    def option(name: str, help: str, group=parser, **kind) -> None:
-        """A flag of the configuration."""
+    def option(name: str, help: str, group=parser, aliases: tuple[str, ...] = (), **kind) -> None:
+        """Adds a flag of the configuration."""
         default = defaults[name]
         if default is not MISSING and default is not None and default is not False:
             help = f"{help} (default: {default})"
-        group.add_argument(f"--{name}", default=argparse.SUPPRESS, help=help, **kind)
+        group.add_argument(f"--{name}", *aliases, default=argparse.SUPPRESS, help=help, **kind)
 
     option("task", "binary: polyps and their masks; multiclass: scans, where every pixel has one of "
            "--num_class classes", choices=TASKS)
@@ -127,7 +125,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
            action="store_true")
     binary = parser.add_argument_group("binary")
     option("flips", "mirror images left to right and top to bottom at random", binary, action="store_true")
-    option("turns", "turn images by quarters at random", binary, action="store_true")
+    option("rot90", "rotate images by 0, 90, 180 or 270 degrees at random", binary, aliases=("--turns",),
+           action="store_true")
     option("select_on_test", "choose best.npz on these test sets instead, as the published script does: "
            "their figures are then no test any more", binary, nargs="+", metavar="SET")
     option("test_path", "folder with the sets of --select_on_test", binary, metavar="DIR")
@@ -140,7 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("val_path", "folder of scans to choose best.npz on, in place of a held-out share", scans,
            metavar="DIR")
     option("val_list", "text file with the names of the scans of --val_path to take", scans, metavar="FILE")
-    option("no_augmentation", "leave out the published turns and flips", scans, action="store_true")
+    option("no_augmentation", "leave out the published rotations and flips", scans, action="store_true")
     option("published_validation", "choose by the sum of foreground minus background maps, as the published "
            "script does; test takes the foreground's", scans, action="store_true")
     add_device_arguments(parser, precision=argparse.SUPPRESS)  # as for all of the configuration
@@ -167,7 +166,7 @@ def resumed_config(args: argparse.Namespace, saved: dict, source: str) -> Config
         UserError: another flag differs from the snapshot's, or ``saved`` is no configuration of ours.
     """
     try:
-        config = Config(**{name: tuple(value) if isinstance(value, list) else value
+        config = Config(**{RENAMED.get(name, name): tuple(value) if isinstance(value, list) else value
                            for name, value in saved.items()})
     except TypeError as error:
         raise UserError(f"{source}: its configuration is not of this version ({error}); start a new run "
@@ -185,12 +184,8 @@ def resumed_config(args: argparse.Namespace, saved: dict, source: str) -> Config
 def check(config: Config) -> None:
     network = find_network(config.model_type)
     check_size(config.trainsize)
-    multiclass = config.task == "multiclass"
-    for name in BINARY_ONLY if multiclass else MULTICLASS_ONLY:
-        if getattr(config, name) != getattr(Config, name):
-            raise UserError(f"--{name}: is not for --task {config.task}; leave it out"
-                            + ("" if multiclass else ", or give --task multiclass"))
-    if multiclass:
+    check_task_flags("train", config.task, vars(config), vars(Config))
+    if config.task == "multiclass":
         reading_of(config)
     if config.val_list and not config.val_path:
         raise UserError("--val_list: goes with --val_path, the folder of the scans")

@@ -1,4 +1,4 @@
-"""What `train` has to know of a task; polyps.py and classes.py beside this file are the two."""
+"""What `train` has to know of a task; binary.py and multiclass.py beside this file are the two."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from utils.signals import Interruption
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a network reached at the end of an epoch: mean Dice, other figures by name, samples to draw."""
+class Validation:
+    """Scores of a network at the end of an epoch: mean Dice, others by name; samples to draw."""
 
     dice: float
     samples: list
-    figures: dict[str, float | None] = field(default_factory=dict)
+    scores: dict[str, float | None] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -29,18 +29,18 @@ class Task(Protocol):
         sizes: sides of the squares that every batch is resized to; each makes a step.
         batches_per_epoch: how many `batches` yields from the first one on.
         selects: whether there is something to choose the best weights on.
-        figures: names of what is measured beside the mean Dice.
+        score_names: of the scores beside the mean Dice.
     """
 
     fingerprint: str
     sizes: list[int]
     batches_per_epoch: int
     selects: bool
-    figures: tuple[str, ...]
+    score_names: tuple[str, ...]
 
     def batches(self, epoch: int, workers: int, first_batch: int,
                 ) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
-        """This process's share of each batch, augmented: images, targets; the names of the whole batch."""
+        """This rank's shard of each batch, augmented: images, targets; the names of the whole batch."""
 
     def loss_names(self, model) -> list[str]:
         """The losses that are summed and trained."""
@@ -51,8 +51,8 @@ class Task(Protocol):
         Images and targets are those of `batches`, in variables of Jittor that take no gradients.
         """
 
-    def measure(self, model, interruption: Interruption) -> Measured | None:
-        """The network as it is, left in training mode; None if a signal came."""
+    def validate(self, model, interruption: Interruption) -> Validation | None:
+        """Scores of the network as it is, left in training mode; None if a signal came."""
 
     def write_samples(self, path: Path, samples: list, title: str) -> None:
-        """Draws samples of what was measured."""
+        """Draws samples of a validation."""

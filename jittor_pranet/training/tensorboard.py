@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-class Board:
+class TensorBoardLog:
     """Scalars in ``folder``, for `tensorboard --logdir`. Without the package it says so and does nothing.
 
     Steps that a resumed run makes again are written again, with the same figures.

@@ -10,7 +10,7 @@ from typing import Callable, TypeVar
 import numpy as np
 
 from jittor_pranet.training.options import Config
-from jittor_pranet.training.task import Measured
+from jittor_pranet.training.task import Validation
 from lib.inference import finish_map
 from utils import ranks
 from utils.data.checks.polyps import SOURCES, source_of
@@ -80,7 +80,7 @@ def find_selection(config: Config, pairs: list[Pair]) -> tuple[list[Pair], dict[
 
 
 def mean_dice(model, sets: dict[str, list[Pair]], config: Config, interruption: Interruption,
-              ) -> Measured | None:
+              ) -> Validation | None:
     """The mean over the sets of mDice, as `test --evaluate` measures it, and some samples.
 
     None if a signal came on the way. The model is left in training mode. Of many processes each one measures
@@ -102,7 +102,7 @@ def mean_dice(model, sets: dict[str, list[Pair]], config: Config, interruption: 
         figures.update(others_figures)
         samples.update(others_samples)
     means = [_mean_dice(figures[pair] for pair in pairs) for pairs in sets.values()]
-    return Measured(sum(means) / len(means), [samples[pair] for pair in pairs if pair in samples])
+    return Validation(sum(means) / len(means), [samples[pair] for pair in pairs if pair in samples])
 
 
 def _mean_dice(figures: Iterable[PairFigures]) -> float:

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 
 from jittor_pranet.reference_torch import build_torch_model
-from jittor_pranet.train import learning_rate
 from jittor_pranet.training.binary import SCALES, scaled_sizes
 from jittor_pranet.training.logs import Log
 from jittor_pranet.training.options import Config, add_arguments, new_config
+from jittor_pranet.training.trainer import learning_rate
 from utils.checkpoint import read_weights, save_arrays
 from utils.data.polyps import TrainSet, batches_per_epoch, epoch_batches
 from utils.runtime import collectives

@@ -225,7 +225,7 @@ def test_a_label_that_lies_elsewhere(sound):
 
 def test_the_flags_of_scans_are_for_scans(sound, capsys):
     assert main(["check-data", "--train_path", str(sound / "train"), "--num_class", "3"]) == 2
-    assert "--num_class: is for --task multiclass" in capsys.readouterr().err
+    assert "--num_class: is not for --task binary; leave it out, or give --task" in capsys.readouterr().err
     assert main(["check-data", "--task", "multiclass", "--train_path", str(sound / "train")]) == 2
     assert "--num_class is missing" in capsys.readouterr().err
     assert main(["check-data", "--task", "multiclass", "--num_class", "3", "--window", "5", "5",

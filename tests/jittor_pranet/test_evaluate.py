@@ -130,13 +130,13 @@ def test_several_methods_stand_in_one_table(folders, capsys):
 
 
 def test_methods_of_one_name_are_told_apart(folders):
-    reference = folders / "twin" / "maps"
+    other = folders / "other" / "maps"
     for name in SETS:
         for path in (folders / "maps" / name).iterdir():
-            write(reference / name / path.name, np.asarray(Image.open(path)))
-    assert evaluate(folders, "--pred_root", str(reference)) == 0
+            write(other / name / path.name, np.asarray(Image.open(path)))
+    assert evaluate(folders, "--pred_root", str(other)) == 0
     first, second = summary(folders)["methods"].items()
-    assert first[0].endswith("_maps") and second[0].endswith("_reference_maps")
+    assert first[0].endswith("_maps") and second[0].endswith("_other_maps")
     assert first[1]["datasets"] == second[1]["datasets"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jittor_pranet.training.multiclass import Classes, split
+from jittor_pranet.training.multiclass import MulticlassTask, split
 from jittor_pranet.training.options import Config
 from tests.jittor_pranet.test_programs import draw_set, run
 from tests.jittor_pranet.training.test_resume import assert_same_run, log_of, position
@@ -115,7 +115,7 @@ def test_the_published_validation_takes_the_backgrounds_off(published, expected)
         def final_logits(self, maps):
             return maps[0] + maps[1]
 
-    task = object.__new__(Classes)
+    task = object.__new__(MulticlassTask)
     task.config = Config("train", epoch=1, batchsize=1, published_validation=published)
     assert task.merge(Model(), [1.0, 2.0, 4.0, 8.0]) == expected
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jittor_pranet.train import learning_rate
 from jittor_pranet.training.options import Config
+from jittor_pranet.training.trainer import learning_rate
 from tests.helpers.compare import assert_close
 
 CONFIG = Config(train_path="data", epoch=100, batchsize=8, lr=1e-3, decay_rate=0.1, decay_epoch=50)
