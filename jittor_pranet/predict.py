@@ -13,7 +13,13 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
-from jittor_pranet.cli.arguments import add_network_arguments, fraction, load_segmenter, whole
+from jittor_pranet.cli.arguments import (
+    add_network_arguments,
+    fraction,
+    load_segmenter,
+    network_options,
+    whole,
+)
 from jittor_pranet.prediction.images import predict_images
 from jittor_pranet.prediction.output import (
     COLUMNS,
@@ -81,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     journal = Journal(out / TABLE, COLUMNS, keep=lambda row: not args.overwrite and is_whole(out, row))
     write_settings(out, settings)
     left = left_to_do(inputs, journal.rows, out)
-    segmenter = load_segmenter(args)
+    segmenter = load_segmenter(network_options(args))
     batch = AUTO_BATCH[segmenter.device] if args.batch == "auto" else args.batch
     plan = Plan(out, args.threshold, args.minmax, batch, args.workers)
     print(f"{segmenter.model_type}: {len(left)} files on {segmenter.device}")

@@ -9,10 +9,12 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from jittor_pranet.cli.arguments import add_network_arguments, fraction, whole
-from jittor_pranet.cli.scan_options import add_reading_arguments, reading_flags, reading_of
+from jittor_pranet.cli.arguments import add_network_arguments, fraction, network_options, whole
+from jittor_pranet.cli.scan_options import add_reading_arguments, reading_of
 from jittor_pranet.cli.task_flags import check_task_flags
-from jittor_pranet.testing import binary, multiclass
+from jittor_pranet.testing.binary import BinaryTask
+from jittor_pranet.testing.multiclass import MulticlassTask
+from jittor_pranet.testing.task import MapOptions, Task
 from lib.registry import TASKS
 from utils.checkpoint import read_info
 from utils.data.polyps import WORKERS
@@ -22,7 +24,6 @@ from utils.progress import Progress
 from utils.signals import Interruption
 
 OVERLAYS, EVALUATION = "overlays", "evaluation"  # folders beside those of the sets
-PARTS = {"binary": binary, "multiclass": multiclass}
 TESTSIZE = {"binary": 352, "multiclass": 224}  # as published
 # How scans were read in training, as weights say; what a stranger's file may say, too.
 REMEMBERED = {
@@ -70,28 +71,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settle(args)
-    part = PARTS[args.task]
-    sets = part.find_sets(args)
-    segmenter = part.load(args, sets)  # first, as Jittor forks compilers, which must not take our signals
-    overlays = Path(args.save_path) / OVERLAYS if args.overlays else None
-    total = sum(map(len, sets.values()))
-    unit = "image" if args.task == "binary" else "scan"
-    written = part.write_maps(segmenter, args, sets, overlays)
-    with Interruption() as interruption, closing(written), Progress(total, "testing", unit) as progress:
+    take_from_weights(args)
+    save_path = Path(args.save_path)
+    options = MapOptions(network_options(args), args.test_path, args.datasets, save_path,
+                         save_path / OVERLAYS if args.overlays else None, args.bs, args.workers)
+    if args.task == "binary":
+        task = BinaryTask(options, not args.no_minmax, args.threshold)
+    else:
+        task = MulticlassTask(options, reading_of(args), args.test_list, args.nifti)
+    task.load()  # first, as Jittor forks compilers, which must not take our signals
+    total, written = sum(map(len, task.sets.values())), task.write_maps()
+    with Interruption() as interruption, closing(written), Progress(total, "testing", task.unit) as progress:
         for name in written:
             progress.step(note=name)
             if interruption.signal:
-                print(f"stopped after {progress.done} of {total} {unit}s; run again to complete")
+                print(f"stopped after {progress.done} of {total} {task.unit}s; run again to complete")
                 return interruption.exit_code
-    print(f"maps: {Path(args.save_path).resolve()}")
-    if overlays:
-        print(f"overlays: {overlays.resolve()}")
-    measured = [name for name, each in sets.items() if part.has_truth(args, name, each)]
-    return evaluate(args, list(sets), measured) if args.evaluate else 0
+    print(f"maps: {save_path.resolve()}")
+    if options.overlays:
+        print(f"overlays: {options.overlays.resolve()}")
+    return evaluate(task, options) if args.evaluate else 0
 
 
-def settle(args: argparse.Namespace) -> None:
+def take_from_weights(args: argparse.Namespace) -> None:
     """Sets what was left out to what the weights say of themselves.
 
     Raises:
@@ -109,16 +111,14 @@ def settle(args: argparse.Namespace) -> None:
     args.testsize = args.testsize or TESTSIZE[args.task]
 
 
-def evaluate(args: argparse.Namespace, sets: list[str], measured: list[str]) -> int:
+def evaluate(task: Task, options: MapOptions) -> int:
     """Runs the program `evaluate` on what was written; a process of its own, since this one holds Jittor."""
-    if len(measured) < len(sets):
-        print(f"not measured, having no truth: {', '.join(name for name in sets if name not in measured)}")
-    if not measured:
+    sets = [name for name in task.sets if task.has_ground_truth(name)]
+    if len(sets) < len(task.sets):
+        print(f"not measured, having no truth: {', '.join(name for name in task.sets if name not in sets)}")
+    if not sets:
         return 0
-    command = [sys.executable, "-m", "jittor_pranet", "evaluate", "--pred_root", args.save_path,
-               "--gt_root", args.test_path, "--datasets", *measured,
-               "--result_path", str(Path(args.save_path) / EVALUATION)]
-    if args.task == "multiclass":
-        command += ["--task", args.task, *reading_flags(reading_of(args)),
-                    *(["--test_list", args.test_list] if args.test_list else [])]
+    command = [sys.executable, "-m", "jittor_pranet", "evaluate", "--pred_root", str(options.save_path),
+               "--gt_root", options.test_path, "--datasets", *sets,
+               "--result_path", str(options.save_path / EVALUATION), *task.evaluate_flags()]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}).returncode

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from dataclasses import dataclass
 
 from lib.inference import PolypSegmenter
 from lib.registry import GAINS, NETWORKS
@@ -77,10 +78,10 @@ def add_device_arguments(parser: argparse.ArgumentParser, precision: str = "fp32
                              "place of the fused operations of lib/ops")
 
 
-def prepare_device(args: argparse.Namespace) -> str:
+def prepare_device(options: argparse.Namespace | NetworkOptions) -> str:
     """Sets up what the flags of `add_device_arguments` ask for. Returns the device, "cpu" or "cuda"."""
-    device = backend.prepare(args.device, args.precision)
-    if args.plain_ops:
+    device = backend.prepare(options.device, options.precision)
+    if options.plain_ops:
         from lib import ops
 
         ops.use_plain_ops()
@@ -102,8 +103,27 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_arguments(parser)
 
 
-def load_segmenter(args: argparse.Namespace) -> PolypSegmenter:
-    """The network that the flags of `add_network_arguments` describe. Raises what `PolypSegmenter` does."""
-    prepare_device(args)
-    return PolypSegmenter(args.weights, args.model_type, args.testsize, args.device, args.tta == "flips",
-                          gain=args.gain)
+@dataclass(frozen=True)
+class NetworkOptions:
+    """A trained network and how it is to compute: the flags of `add_network_arguments`."""
+
+    weights: str
+    model_type: str | None
+    gain: str | None
+    testsize: int
+    flips: bool  # --tta flips
+    device: str
+    precision: str
+    plain_ops: bool
+
+
+def network_options(args: argparse.Namespace) -> NetworkOptions:
+    return NetworkOptions(args.weights, args.model_type, args.gain, args.testsize, args.tta == "flips",
+                          args.device, args.precision, args.plain_ops)
+
+
+def load_segmenter(network: NetworkOptions) -> PolypSegmenter:
+    """The network as a function of pictures. Raises what `PolypSegmenter` does."""
+    prepare_device(network)
+    return PolypSegmenter(network.weights, network.model_type, network.testsize, network.device,
+                          network.flips, gain=network.gain)

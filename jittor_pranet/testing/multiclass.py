@@ -1,16 +1,15 @@
-"""The label maps of scans: one file for each picture, slice or volume, of its size."""
+"""The task multiclass: the label maps of scans, one file for each picture, slice or volume, of its size."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from jittor_pranet.cli.arguments import prepare_device
-from jittor_pranet.cli.scan_options import reading_of
+from jittor_pranet.cli.scan_options import reading_flags
 from jittor_pranet.reports.overlay import label_overlay
+from jittor_pranet.testing.task import MapOptions
 from lib.inference import ScanSegmenter
 from utils.data.image_io import write_map
 from utils.data.polyps import prefetch
@@ -22,48 +21,57 @@ from utils.data.slices import network_input, resize_labels
 AHEAD = 1  # scans read while the network works on one: they may be large
 
 
-def find_sets(args: argparse.Namespace) -> dict[str, list[Scan]]:
-    """The scans by set that the flags of `test` name."""
-    return find_scan_sets(args.test_path, args.datasets, args.test_list)
+class MulticlassTask:
+    """See `jittor_pranet.testing.task`.
 
+    Args:
+        reading: how scans are read.
+        test_list: a file with the names of the scans to take; None takes all.
+        nifti: write .nii.gz in place of .npz.
+    """
 
-def has_truth(args: argparse.Namespace, name: str, scans: list[Scan]) -> bool:
-    """Whether the scans have labels; files that may hold both tell by the first of them."""
-    return all(scan.label for scan in scans) and read_scan(scans[0], reading_of(args)).labels is not None
+    unit = "scan"
 
+    def __init__(self, options: MapOptions, reading: Reading, test_list: str | None, nifti: bool):
+        self.options, self.reading, self.test_list, self.nifti = options, reading, test_list, nifti
+        self.sets = find_scan_sets(options.test_path, options.datasets, test_list)
 
-def load(args: argparse.Namespace, sets: dict[str, list[Scan]]) -> ScanSegmenter:
-    """The network that the flags name; says what is to be done."""
-    reading = reading_of(args)
-    prepare_device(args)
-    segmenter = ScanSegmenter(args.weights, args.model_type, args.testsize, args.device, args.tta == "flips",
-                              reading.num_class, args.gain)
-    print(f"{segmenter.model_type}: {sum(map(len, sets.values()))} scans of {', '.join(sets)}, "
-          f"{reading.num_class} classes, at {args.testsize} pixels on {segmenter.device}")
-    return segmenter
+    def load(self) -> None:
+        network, num_class = self.options.network, self.reading.num_class
+        prepare_device(network)
+        self.segmenter = ScanSegmenter(network.weights, network.model_type, network.testsize, network.device,
+                                       network.flips, num_class, network.gain)
+        print(f"{self.segmenter.model_type}: {sum(map(len, self.sets.values()))} scans of "
+              f"{', '.join(self.sets)}, {num_class} classes, at {network.testsize} pixels on "
+              f"{self.segmenter.device}")
 
+    def write_maps(self) -> Iterator[str]:
+        overlays = self.options.overlays
+        for name, scans in self.sets.items():
+            for scan, pixels, labels in self._label_maps(scans):
+                write_labels(self.options.save_path / name, scan, labels, pixels, self.nifti)
+                for index, each in enumerate(labels if overlays else ()):
+                    picture = label_overlay(pixels.image[index], each)
+                    write_map(overlays / name / f"{scan.name}_{index:03d}.png", picture)
+                yield name
 
-def write_maps(segmenter: ScanSegmenter, args: argparse.Namespace, sets: dict[str, list[Scan]],
-               overlays: Path | None) -> Iterator[str]:
-    """Yields the set of each scan as soon as its label map is written."""
-    reading = reading_of(args)
-    for name, scans in sets.items():
-        for scan, pixels, labels in set_labels(segmenter, scans, reading, args.bs, args.workers):
-            write_labels(Path(args.save_path) / name, scan, labels, pixels, args.nifti)
-            for index, each in enumerate(labels if overlays else ()):
-                picture = label_overlay(pixels.image[index], each)
-                write_map(overlays / name / f"{scan.name}_{index:03d}.png", picture)
-            yield name
+    def _label_maps(self, scans: list[Scan]) -> Iterator[tuple[Scan, ScanPixels, np.ndarray]]:
+        """Yields each scan, what its file holds, and its predicted labels, uint8 (D,H,W)."""
+        def load(scan: Scan) -> tuple[Scan, ScanPixels, np.ndarray]:
+            pixels = read_scan(scan, self.reading)
+            return scan, pixels, network_input(pixels.image, self.segmenter.size)
 
+        batch_size = self.options.batch_size
+        for scan, pixels, images in prefetch(load, scans, self.options.workers, AHEAD):
+            maps = (each for start in range(0, len(images), batch_size)
+                    for each in self.segmenter.label_maps(images[start:start + batch_size]))
+            yield scan, pixels, np.stack([resize_labels(each, pixels.image.shape[2:]) for each in maps])
 
-def set_labels(segmenter: ScanSegmenter, scans: list[Scan], reading: Reading, batch_size: int, workers: int,
-               ) -> Iterator[tuple[Scan, ScanPixels, np.ndarray]]:
-    """Yields each scan, what its file holds, and the labels found, uint8 (D,H,W)."""
-    def load(scan: Scan) -> tuple[Scan, ScanPixels, np.ndarray]:
-        pixels = read_scan(scan, reading)
-        return scan, pixels, network_input(pixels.image, segmenter.size)
+    def has_ground_truth(self, name: str) -> bool:
+        """Files that may hold both image and labels tell by the first of them."""
+        scans = self.sets[name]
+        return all(scan.label for scan in scans) and read_scan(scans[0], self.reading).labels is not None
 
-    for scan, pixels, images in prefetch(load, scans, workers, AHEAD):
-        maps = (each for start in range(0, len(images), batch_size)
-                for each in segmenter.label_maps(images[start:start + batch_size]))
-        yield scan, pixels, np.stack([resize_labels(each, pixels.image.shape[2:]) for each in maps])
+    def evaluate_flags(self) -> list[str]:
+        return ["--task", "multiclass", *reading_flags(self.reading),
+                *(["--test_list", self.test_list] if self.test_list else [])]
