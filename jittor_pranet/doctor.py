@@ -1,4 +1,4 @@
-"""Shows what was found on this machine and what will be used."""
+"""The program `doctor`: shows what is on this machine and which device will be used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 from jittor_pranet.cli.arguments import add_device_argument
 from utils.errors import UserError
 from utils.runtime import backend, cuda, cuda_home
+from utils.runtime.device import choose_device
+from utils.runtime.requirements import check_requirements
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,13 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    checks = backend.requirements()
+    checks = check_requirements()
     for check in checks:
-        _line(check.name, check.found if check.ok else f"MISSING: {check.found}")
+        _line(check.name, check.detail if check.ok else f"MISSING: {check.detail}")
     _line("cores", str(len(os.sched_getaffinity(0))))
     _show_cuda(cuda.find())
     try:
-        device = backend.choose_device(args.device)
+        device = choose_device(args.device)
     except UserError as error:
         _line("device", f"none: {error}")
         return 1
@@ -43,21 +45,21 @@ def _show_cuda(found: cuda.Cuda) -> None:
         _line("nvcc", f"{found.toolkit.name} at {found.toolkit.nvcc}")
     for name, part in found.parts.items():
         _line(name, f"{part.version} at {part.lib or part.include}".strip())
-    if found.parts and not found.absent:
-        for shim in cuda_home.plan(found).shims:
+    if found.parts and not found.missing_parts:
+        for shim in cuda_home.layout(found).shims:
             _line("shim", shim)
-    _line("CUDA", "; ".join(found.missing) or "all that Jittor needs is here")
+    _line("CUDA", "; ".join(found.problems) or "all that Jittor needs is here")
 
 
 def _smoke(device: str) -> int:
     from lib import self_test
 
     backend.prepare(device)
-    good = True
+    passed = True
     for result in self_test.check_operations():
         _line("smoke", str(result))
-        good &= result.good
-    return 0 if good else 1
+        passed &= result.passed
+    return 0 if passed else 1
 
 
 def _line(name: str, text: str) -> None:

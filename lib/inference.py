@@ -31,7 +31,7 @@ class Segmenter:
         weights: .npz of the program train, or the .pth or .pkl of another.
         model_type: one of `lib.NETWORKS`; None takes what the weights say of themselves.
         size: side of the square that images are resized to, a multiple of 32.
-        device: one of `utils.runtime.backend.DEVICES`.
+        device: one of `utils.runtime.device.DEVICES`.
         flips: average the logits of the image and of its three mirror images, in four times the time.
         num_class, gain: see `lib.build_model`; None takes what the weights say of themselves, or else a
             network of one class as published.

@@ -19,16 +19,16 @@ class Result:
     seconds: float  # with compiling, where the cache was cold
 
     @property
-    def good(self) -> bool:
+    def passed(self) -> bool:
         return self.error <= BOUND  # which NaN is not
 
     def __str__(self) -> str:
-        verdict = "right" if self.good else f"WRONG, expected at most {BOUND:.0e}"
+        verdict = "right" if self.passed else f"WRONG, expected at most {BOUND:.0e}"
         return f"{self.name}: error {self.error:.1e}, {verdict}; {self.seconds:.1f} s"
 
 
 def check_operations() -> Iterator[Result]:
-    """Convolution and matrix product, and their gradients: cuDNN and cuBLAS on a GPU; a kernel of lib/ops."""
+    """Yields a result each for a convolution, its gradient, a matrix product and a kernel of lib/ops."""
     from lib import ops
 
     rng = np.random.default_rng(0)
@@ -44,19 +44,19 @@ def check_operations() -> Iterator[Result]:
                  lambda x: _windows(x).mean((4, 5)), image)
 
 
-def _check(name: str, ours: Callable, reference: Callable, *inputs: np.ndarray) -> Result:
+def _check(name: str, function: Callable, reference: Callable, *inputs: np.ndarray) -> Result:
     from utils.runtime.backend import jt
 
     inputs = [each.astype(np.float32) for each in inputs]
     expected = reference(*(each.astype(np.float64) for each in inputs))
     start = time.perf_counter()
-    found = ours(*map(jt.array, inputs)).numpy()
+    result = function(*map(jt.array, inputs)).numpy()
     seconds = time.perf_counter() - start
-    return Result(name, float(np.linalg.norm(found - expected) / np.linalg.norm(expected)), seconds)
+    return Result(name, float(np.linalg.norm(result - expected) / np.linalg.norm(expected)), seconds)
 
 
 def _gradient(function: Callable) -> Callable:
-    """Of the sum of the results, with respect to the last input."""
+    """The gradient of the sum of a function's results, with respect to its last input."""
     def gradient(*inputs):
         from utils.runtime.backend import jt
 
@@ -65,7 +65,7 @@ def _gradient(function: Callable) -> Callable:
 
 
 def _windows(x: np.ndarray) -> np.ndarray:
-    """(N,C,H,W) -> (N,C,H,W,3,3), with zeros outside."""
+    """The 3x3 windows of (N,C,H,W), zeros outside, as (N,C,H,W,3,3)."""
     return sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
 
 

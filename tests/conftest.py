@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from utils.runtime import backend, cuda
+from utils.runtime import cuda
+from utils.runtime.device import DEVICE_VARIABLE
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,20 +27,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """The variable reaches the programs that tests start as well, and so does whether Ctrl-C is ignored, as a
     shell has it for what it runs in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    usable = _on_cuda(config) and not cuda.find().missing
-    os.environ[backend.DEVICE_VARIABLE] = "cuda" if usable else "cpu"
+    usable = _on_cuda(config) and not cuda.find().problems
+    os.environ[DEVICE_VARIABLE] = "cuda" if usable else "cpu"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For CUDA leaves the tests marked `gpu`, or skips them where it is not whole and says why."""
+    """For CUDA leaves the tests marked `gpu`, or skips them where it cannot be used and says why."""
     if not _on_cuda(config):
         return
     marked = [item for item in items if item.get_closest_marker("gpu")]
     config.hook.pytest_deselected(items=[item for item in items if item not in marked])
     items[:] = marked
-    missing = "; ".join(cuda.find().missing)
-    for item in marked if missing else ():
-        item.add_marker(pytest.mark.skip(reason=missing))
+    problems = "; ".join(cuda.find().problems)
+    for item in marked if problems else ():
+        item.add_marker(pytest.mark.skip(reason=problems))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,7 +57,7 @@ def tidy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def on_cuda() -> None:
     """Skips a test that has nothing to say where Jittor computes on the CPU."""
-    if os.environ[backend.DEVICE_VARIABLE] != "cuda":
+    if os.environ[DEVICE_VARIABLE] != "cuda":
         pytest.skip("compares CUDA with the CPU: run it by --device cuda")
 
 

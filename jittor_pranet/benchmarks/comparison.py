@@ -19,7 +19,8 @@ from jittor_pranet.benchmarks.timing import quartiles, summary
 from utils.errors import UserError
 from utils.files import PROJECT_ROOT
 from utils.progress import Progress
-from utils.runtime import backend, precisions
+from utils.runtime import precisions
+from utils.runtime.device import choose_device
 
 OURS = "jittor"
 OPPONENTS = tuple(name for name in worker.FRAMEWORKS if name != OURS)
@@ -116,7 +117,7 @@ class Contest:
     def of(cls, args: argparse.Namespace, **settings) -> Contest:
         """Raises UserError where the device, its precision or PyTorch is asked for and missing."""
         check_opponents(args.against)
-        device = backend.choose_device(args.device)
+        device = choose_device(args.device)
         precisions.check(args.precision, device)
         settings = {"what": args.what, "device": device, "rounds": args.rounds, **settings,
                     "precision": args.precision}

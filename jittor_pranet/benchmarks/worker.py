@@ -36,7 +36,7 @@ class WarmUp:
 
 def serve(connection, name: str, device: str, precision: str) -> None:
     """Answers (request, argument ...) by (True, result) or (False, why not), until the other end closes."""
-    os.environ.update(threads.waiting())  # as utils.runtime.backend has it, and the same for all
+    os.environ.update(threads.wait_policy())  # as utils.runtime.backend has it, and the same for all
     os.setpgrp()  # Ctrl-C is for the parent, which ends us; Jittor would take it, whatever is said here
     contender = None
     with contextlib.suppress(EOFError, OSError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lib.inference import PolypSegmenter
 from lib.registry import GAINS, NETWORKS
 from utils.runtime import backend, cuda, precisions
+from utils.runtime.device import DEVICES
 
 
 def whole(at_least: int):
@@ -57,7 +58,7 @@ class _SetCudaHome(argparse.Action):
 
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=backend.DEVICES, default="auto",
+    parser.add_argument("--device", choices=DEVICES, default="auto",
                         help="where to compute; auto takes CUDA where a GPU and all of CUDA are found")
     parser.add_argument("--cuda_home", metavar="FOLDER", action=_SetCudaHome, default=argparse.SUPPRESS,
                         help="the CUDA toolkit to take, as CUDA_HOME names one; looked for if left out")

@@ -6,7 +6,8 @@ way in and out, on all cores. Sizes go through ``data``, so that each source is 
 
 from __future__ import annotations
 
-from utils.runtime.backend import jt, onednn_home
+from utils.runtime.backend import jt
+from utils.runtime.onednn import onednn_home
 
 _HEADER = r"""
 #include <dnnl.hpp>

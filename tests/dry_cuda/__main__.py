@@ -15,13 +15,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from utils.runtime import backend, cuda, cuda_home
+from utils.runtime import cuda, cuda_home
+from utils.runtime.cache import CACHE_VARIABLE, cache_folder
 
 HERE = Path(__file__).parent
 
 
 def main() -> int:
-    folder = backend.cache_folder() / "dry-cuda"
+    folder = cache_folder() / "dry-cuda"
     stand_ins = folder / "stand-ins"
     if os.environ.get("LD_LIBRARY_PATH", "").split(":")[0] != str(stand_ins):
         stand_ins.mkdir(parents=True, exist_ok=True)
@@ -30,8 +31,8 @@ def main() -> int:
         (stand_ins / "libcuda.so").symlink_to("libcuda.so.1")
         return run([sys.executable, "-m", "tests.dry_cuda", *sys.argv[1:]], str(stand_ins))
     found = cuda.find()
-    if found.missing:
-        print("error:", *found.missing, file=sys.stderr)
+    if found.problems:
+        print("error:", *found.problems, file=sys.stderr)
         return 2
     home = cuda_home.assemble(found, folder)
     library = stand_ins / "libraries.so"
@@ -39,7 +40,7 @@ def main() -> int:
     for link in list((home / "lib64").glob("*.so*")):
         link.unlink()
         link.symlink_to(library)
-    os.environ[backend.CACHE_VARIABLE] = str(folder)
+    os.environ[CACHE_VARIABLE] = str(folder)
     return run([sys.executable, *sys.argv[1:]], f"{stand_ins}:{home / 'lib64'}")
 
 

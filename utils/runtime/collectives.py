@@ -17,22 +17,22 @@ from utils.runtime import backend
 from utils.signals import Interruption
 
 _shard: Shard | None = None  # of the batch in work
-_latest = None  # the sum that the next one waits for
+_last_sum = None  # which the next one waits for
 
 
 @contextlib.contextmanager
 def sharding(shard: Shard) -> Iterator[None]:
-    """While the block runs, layers know that the images they see are this shard of a batch."""
-    global _shard, _latest
+    """Tells layers, while the block runs, that the images they see are this shard of a batch."""
+    global _shard, _last_sum
     _shard = shard
     try:
         yield
     finally:
-        _shard = _latest = None
+        _shard = _last_sum = None
 
 
 def current_shard(images: int) -> Shard:
-    """That of the batch in work, of which ``images`` are here; all of them where nothing is sharded."""
+    """The shard of the batch in work, of which ``images`` are here; all of them where nothing is sharded."""
     return _shard or Shard(0, images, images)
 
 
@@ -43,14 +43,14 @@ def all_reduce_batch(x):
 
 def all_reduce(x):
     """The sum of ``x`` (float32 or float64, of one shape) over all ranks."""
-    global _latest
+    global _last_sum
     if ranks.WORLD_SIZE == 1:
         return x
     total = x.mpi_all_reduce("add")
     # Jittor may compute what does not depend on each other in any order; here it must be everybody's.
-    if _latest is not None:
-        total._add_dependency([_latest])
-    _latest = total
+    if _last_sum is not None:
+        total._add_dependency([_last_sum])
+    _last_sum = total
     return total
 
 
@@ -70,7 +70,7 @@ def all_gather(value) -> list:
 
 
 def barrier() -> None:
-    """Returns once every rank has come here."""
+    """Returns once every rank has called it."""
     all_gather(None)
 
 
@@ -85,7 +85,7 @@ def broadcast_parameters(variables: list) -> None:
 
 
 def any_signal(interruption: Interruption) -> bool:
-    """Whether a signal came, to this rank or another; all then leave with the same exit code."""
+    """Whether any rank was sent a signal; all then leave with the same exit code."""
     signals = [number for number in all_gather(interruption.signal) if number]
     if signals:
         interruption.signal = signals[0]

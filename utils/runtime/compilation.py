@@ -1,4 +1,4 @@
-"""Shows what Jittor compiles, which it does the first time on a machine and for minutes."""
+"""Reports on what Jittor compiles, which it does the first time on a machine and for minutes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUIET_S, INTERVAL_S = 5.0, 15.0  # what is compiled already takes less than the 
 
 
 @contextlib.contextmanager
-def building_core(cache: Path, device: str) -> Iterator[None]:
+def import_lock(cache: Path, device: str) -> Iterator[None]:
     """Lets one process at a time import Jittor for a device, and shows the first import's progress."""
     with open(cache / "import.lock", "w") as lock:
         try:
@@ -33,7 +33,7 @@ def building_core(cache: Path, device: str) -> Iterator[None]:
                 print("another process is starting Jittor; waiting for it", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         done = threading.Event()
-        watcher = threading.Thread(target=_show_core, args=(cache, CORE_OBJECTS[device], done), daemon=True)
+        watcher = threading.Thread(target=_report_core, args=(cache, CORE_OBJECTS[device], done), daemon=True)
         watcher.start()
         try:
             yield
@@ -44,7 +44,7 @@ def building_core(cache: Path, device: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def _show_core(cache: Path, objects: int, done: threading.Event) -> None:
+def _report_core(cache: Path, objects: int, done: threading.Event) -> None:
     start = time.time() - QUIET_S
     if done.wait(QUIET_S):
         return
@@ -57,8 +57,8 @@ def _show_core(cache: Path, objects: int, done: threading.Event) -> None:
             progress.step(min(built, objects) - progress.done)
 
 
-def dismiss_compilers() -> None:
-    """Ends the processes that Jittor keeps after its import, though only that gives them work.
+def stop_compile_pool() -> None:
+    """Ends the processes that Jittor compiled with at its import, which have nothing more to do.
 
     Ctrl-C at a terminal would end them while they hold a lock, for which Jittor waits at the end.
     """
@@ -71,8 +71,8 @@ def dismiss_compilers() -> None:
 
 
 @contextlib.contextmanager
-def watching_kernels(what: str, folder: Path) -> Iterator[None]:
-    """Says now and then how many kernels the block has compiled into ``folder``.
+def report_kernels(what: str, folder: Path) -> Iterator[None]:
+    """Reports now and then how many kernels the block has compiled into ``folder``.
 
     Jittor compiles while it holds the interpreter, so another process has to watch.
 
@@ -95,23 +95,23 @@ def watching_kernels(what: str, folder: Path) -> Iterator[None]:
             watcher.communicate()
 
 
-def _show_kernels(what: str, folder: Path) -> None:
-    """Until the standard input closes."""
+def _watch_kernels(what: str, folder: Path) -> None:
+    """Reports until the standard input closes."""
     def count() -> int:
         return sum(1 for _ in folder.glob("*.so"))
 
-    start, before, said, wait = time.monotonic(), count(), 0, QUIET_S
+    start, before, reported, wait = time.monotonic(), count(), 0, QUIET_S
     while not select.select([sys.stdin], [], [], wait)[0]:
         compiled, wait = count() - before, INTERVAL_S
-        if compiled and not said:
+        if compiled and not reported:
             print(f"{what}: compiling its kernels, once per machine and environment: one to three minutes",
                   file=sys.stderr, flush=True)
-        if compiled > said:
-            said = compiled
+        if compiled > reported:
+            reported = compiled
             print(f"{what}: {compiled} kernels compiled in {time.monotonic() - start:.0f} s", file=sys.stderr,
                   flush=True)
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):  # the terminal interrupts the whole group; the parent speaks
-        _show_kernels(sys.argv[1], Path(sys.argv[2]))
+    with contextlib.suppress(KeyboardInterrupt):  # a terminal interrupts the whole group; the parent reports
+        _watch_kernels(sys.argv[1], Path(sys.argv[2]))

@@ -1,6 +1,6 @@
-"""Looks for GPUs and for all of CUDA that Jittor needs, without touching Jittor.
+"""Looks for GPUs and for all of CUDA that Jittor needs, without importing Jittor.
 
-What belongs together may lie apart: a compiler in /usr/local, cuDNN from Debian, the rest in pip's wheels.
+The parts may lie in different places: a compiler in /usr/local, cuDNN from Debian, the rest in pip's wheels.
 `find` says what lies where; utils/runtime/cuda_home.py makes one folder of it.
 """
 
@@ -10,10 +10,8 @@ import ctypes
 import importlib.util
 import os
 import re
-import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -22,8 +20,9 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.files import PROJECT_ROOT
+from utils.runtime.requirements import pip_install
 
-OLDEST_CUDA = (11, 0)  # from which on nvcc knows C++17
+MIN_CUDA = (11, 0)  # from which on nvcc knows C++17
 REQUIREMENTS = PROJECT_ROOT / "requirements-cuda13.txt"
 
 
@@ -37,10 +36,10 @@ class Part:
     wheel: str
     version_header: str = ""
     scales: tuple[int, ...] = ()  # of the one number that holds the version; else it has a line for each part
-    since: int = 0  # the CUDA from which on it is needed
+    since: int = 0  # the major version of CUDA from which on it is needed
 
 
-NEVER = 99  # needed, that is: taken where it is found
+OPTIONAL = 99  # newer than any CUDA: a part that is taken where it is found
 
 PARTS = (
     Part("cudart", "cuda_runtime_api.h", ("libcudart", "libcudadevrt"), "nvidia-cuda-runtime",
@@ -54,7 +53,7 @@ PARTS = (
     # cuSPARSE opens the first, cuDNN the second.
     Part("nvjitlink", "nvJitLink.h", ("libnvJitLink",), "nvidia-nvjitlink", since=12),
     Part("nvrtc", "nvrtc.h", ("libnvrtc", "libnvrtc-builtins"), "nvidia-cuda-nvrtc"),
-    Part("nccl", "nccl.h", ("libnccl",), "nvidia-nccl", "nccl.h", since=NEVER),
+    Part("nccl", "nccl.h", ("libnccl",), "nvidia-nccl", "nccl.h", since=OPTIONAL),
 )
 
 
@@ -87,7 +86,7 @@ class Toolkit:
 
 
 @dataclass(frozen=True)
-class Found:
+class Location:
     """Where a part's header and libraries lie."""
 
     include: Path
@@ -97,78 +96,75 @@ class Found:
 
 @dataclass(frozen=True)
 class Cuda:
-    """What was found; ``missing`` says in words what stands in the way, and is empty if CUDA can be used."""
+    """What is on this machine; ``problems`` says why CUDA cannot be used, and is empty if it can."""
 
     driver: Driver
     toolkit: Toolkit | None = None
-    parts: dict[str, Found] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
+    parts: dict[str, Location] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
     @property
     def version(self) -> tuple[int, ...]:
-        """That of the compiler."""
+        """The version of the compiler, () without one."""
         return self.toolkit.version if self.toolkit else ()
 
     @property
     def devices(self) -> int:
+        """The number of GPUs."""
         return len(self.driver.devices)
 
     @property
-    def absent(self) -> list[Part]:
+    def missing_parts(self) -> list[Part]:
         """The parts that the compiler's version needs and that were not found."""
         return [part for part in PARTS if part.since <= self.version[0] and part.name not in self.parts]
 
 
 @lru_cache(maxsize=1)
 def find() -> Cuda:
-    """The toolkit named by $nvcc_path, $CUDA_HOME or $CUDA_PATH; else the first whole one of PATH,
-    /usr/local/cuda* and pip's wheels."""
+    """The toolkit named by $nvcc_path, $CUDA_HOME or $CUDA_PATH; else the first without problems of those on
+    PATH, in /usr/local/cuda* and in pip's wheels."""
     driver = ask_driver()
     try:
-        candidates = [_examine(nvcc, driver) for nvcc in _compilers()]
+        candidates = [_examine(nvcc, driver) for nvcc in _find_compilers()]
     except UserError as error:
-        return Cuda(driver, missing=(str(error),))
+        return Cuda(driver, problems=(str(error),))
     if not candidates:
         problem = f"no nvcc on PATH, in /usr/local/cuda* or pip's wheels; {_install_compiler(driver)}"
-        return Cuda(driver, missing=(*driver.problems, problem))
-    return next((found for found in candidates if not found.missing), candidates[0])
+        return Cuda(driver, problems=(*driver.problems, problem))
+    return next((found for found in candidates if not found.problems), candidates[0])
 
 
 def _install_compiler(driver: Driver) -> str:
     if driver.devices and driver.version < (13, 0):
         return (f"the driver runs CUDA up to {_dotted(driver.version)}, for which pip has no compiler: "
                 "install that toolkit and name its folder in CUDA_HOME")
-    return _pip("-r", str(REQUIREMENTS))
+    return pip_install("-r", str(REQUIREMENTS))
 
 
 def _examine(nvcc: Path, driver: Driver) -> Cuda:
     toolkit = _toolkit(nvcc)
-    missing = list(driver.problems)
-    if toolkit.version < OLDEST_CUDA:
-        missing.append(f"{nvcc} is CUDA {toolkit.name or 'of no known version'}, expected "
-                       f"{_dotted(OLDEST_CUDA)} or newer; name another toolkit in CUDA_HOME")
-        return Cuda(driver, toolkit, missing=tuple(missing))
+    problems = list(driver.problems)
+    if toolkit.version < MIN_CUDA:
+        problems.append(f"{nvcc} is CUDA {toolkit.name or 'of no known version'}, expected "
+                        f"{_dotted(MIN_CUDA)} or newer; name another toolkit in CUDA_HOME")
+        return Cuda(driver, toolkit, problems=tuple(problems))
     if driver.devices and toolkit.version[0] > driver.version[0]:
-        missing.append(f"{nvcc} is CUDA {toolkit.name}, the driver runs up to {_dotted(driver.version)}; "
-                       f"update the driver, or name a toolkit of CUDA {driver.version[0]} in CUDA_HOME")
+        problems.append(f"{nvcc} is CUDA {toolkit.name}, the driver runs up to {_dotted(driver.version)}; "
+                        f"update the driver, or name a toolkit of CUDA {driver.version[0]} in CUDA_HOME")
     parts = {part.name: found for part in PARTS if (found := _find_part(part, toolkit))}
-    absent = Cuda(driver, toolkit, parts).absent
-    if absent:
-        names = " ".join(part.name for part in absent)
-        missing.append(f"CUDA {toolkit.name} at {toolkit.root} has no {names}; "
-                       + _install_parts(absent, toolkit))
-    return Cuda(driver, toolkit, parts, tuple(missing))
+    missing = Cuda(driver, toolkit, parts).missing_parts
+    if missing:
+        names = " ".join(part.name for part in missing)
+        problems.append(f"CUDA {toolkit.name} at {toolkit.root} has no {names}; "
+                        + _install_parts(missing, toolkit))
+    return Cuda(driver, toolkit, parts, tuple(problems))
 
 
-def _install_parts(absent: list[Part], toolkit: Toolkit) -> str:
+def _install_parts(parts: list[Part], toolkit: Toolkit) -> str:
     major = toolkit.version[0]
     if major == 13:
-        return _pip("-r", str(REQUIREMENTS))
-    return _pip(*(f"{part.wheel}-cu{major}" for part in absent))
-
-
-def _pip(*arguments: str) -> str:
-    return f"run: {shlex.join([sys.executable, '-m', 'pip', 'install', *arguments])}"
+        return pip_install("-r", str(REQUIREMENTS))
+    return pip_install(*(f"{part.wheel}-cu{major}" for part in parts))
 
 
 def _dotted(version: tuple[int, ...]) -> str:
@@ -179,7 +175,7 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 def ask_driver() -> Driver:
-    """Asks the driver itself: without one Jittor's CUDA core aborts the process."""
+    """What the driver itself says: without one Jittor's CUDA core aborts the process."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -213,8 +209,8 @@ def ask_driver() -> Driver:
 # ---------------------------------------------------------------------------------------------- the compiler
 
 
-def _compilers() -> list[Path]:
-    """Compilers in the order in which they are tried; one that is named is the only one.
+def _find_compilers() -> list[Path]:
+    """All nvcc in the order in which they are tried; one that is named is the only one.
 
     Raises:
         UserError: the named one is not there.
@@ -237,15 +233,15 @@ def _compilers() -> list[Path]:
 
 @cache
 def _toolkit(nvcc: Path) -> Toolkit:
-    """nvcc itself says where it lies: the file on PATH may be a script that calls it."""
-    version = re.search(r"V(\d+)\.(\d+)\.(\d+)", _ask(nvcc, "--version"))
-    says = dict(re.findall(r"^#\$ (_HERE_|TOP)=(.+)$", _ask(nvcc, "--dryrun", "-c", "any.cu"), re.MULTILINE))
+    """The toolkit that nvcc itself says it is of: the file on PATH may be a script that calls it."""
+    version = re.search(r"V(\d+)\.(\d+)\.(\d+)", _run(nvcc, "--version"))
+    says = dict(re.findall(r"^#\$ (_HERE_|TOP)=(.+)$", _run(nvcc, "--dryrun", "-c", "any.cu"), re.MULTILINE))
     own = Path(says.get("_HERE_", nvcc.parent)).resolve() / "nvcc"
     root = Path(says.get("TOP", own.parent.parent)).resolve()
     return Toolkit(own, root, tuple(map(int, version.groups())) if version else ())
 
 
-def _ask(nvcc: Path, *arguments: str) -> str:
+def _run(nvcc: Path, *arguments: str) -> str:
     try:
         return subprocess.run([nvcc, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               timeout=60).stdout
@@ -262,14 +258,14 @@ def _wheels() -> list[Path]:
     return [Path(folder) for folder in (found.submodule_search_locations or [])] if found else []
 
 
-def _places(part: Part, toolkit: Toolkit) -> Iterator[Path]:
-    """Where a part may lie: the toolkit's folder, pip's wheels for its version, and the system's folders."""
+def _search_folders(part: Part, toolkit: Toolkit) -> Iterator[Path]:
+    """Yields where a part may lie: the toolkit's folder, pip's wheels for its version, the system's."""
     yield toolkit.root
     major = toolkit.version[0]
     for wheels in _wheels():
         yield wheels / f"cu{major}"
         if _has_wheel(part, major):  # a wheel for another CUDA lies in the same place
-            yield from (wheels / folder for folder in
+            yield from (wheels / name for name in
                         (part.name, part.wheel.removeprefix("nvidia-").replace("-", "_")))
     if part.name in ("cudnn", "nccl") or toolkit.root.is_relative_to("/usr/lib"):
         yield Path("/usr")
@@ -286,12 +282,12 @@ _INCLUDES = ("include", "include/cccl", "targets/x86_64-linux/include", "targets
 _LIBS = ("lib64", "lib", "targets/x86_64-linux/lib", "lib/x86_64-linux-gnu")
 
 
-def _find_part(part: Part, toolkit: Toolkit) -> Found | None:
-    for place in _places(part, toolkit):
-        include = next((place / name for name in _INCLUDES if (place / name / part.header).exists()), None)
-        lib = next((place / name for name in _LIBS if library_files(part, place / name)), None)
+def _find_part(part: Part, toolkit: Toolkit) -> Location | None:
+    for folder in _search_folders(part, toolkit):
+        include = next((folder / name for name in _INCLUDES if (folder / name / part.header).exists()), None)
+        lib = next((folder / name for name in _LIBS if library_files(part, folder / name)), None)
         if include and (lib or not part.libraries):
-            return Found(include, lib, _version(part, include))
+            return Location(include, lib, _version(part, include))
     return None
 
 

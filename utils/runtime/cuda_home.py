@@ -1,4 +1,4 @@
-"""Makes of what `utils.runtime.cuda` found one folder that Jittor 1.3.11 takes for a CUDA that it knows.
+"""Makes one folder of what `utils.runtime.cuda` found, a CUDA home that Jittor 1.3.11 accepts.
 
 Jittor wants bin/nvcc, include/ and lib64/ in one place and knows CUDA up to 12.2 with cuDNN 8. The folder
 holds links, an nvcc that calls the real one, and headers for what newer versions have dropped
@@ -7,7 +7,6 @@ holds links, an nvcc that calls the real one, and headers for what newer version
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import shutil
@@ -22,7 +21,7 @@ from utils.runtime.cuda import PARTS, Cuda, library_files
 
 SHIMS = Path(__file__).parent / "cuda_shims"
 SHARED_INCLUDE = Path("/usr/include")  # every compiler looks there; its other headers are none of ours
-NEWEST_SM = 90  # that Jittor compiles for
+MAX_SM = 90  # that Jittor compiles for
 
 # Jittor asks for C++14, in which CUB of CUDA 13 does not compile, and for fast arithmetic, which costs the
 # digits that PyTorch has. Its code for sm_90 alone would not run on anything newer.
@@ -48,25 +47,25 @@ int of(cudaDeviceProp device) { return device.computeMode + device.clockRate; }
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a home holds: a link's target, or a text, for each path in it."""
+class Layout:
+    """The files of a home: a link's target, or a text, for each path in it."""
 
     name: str  # of the folder; of other contents, another one
     files: dict[str, Path | str]
     shims: tuple[str, ...]  # what was put in for newer versions, in words
 
 
-def plan(cuda: Cuda) -> Plan:
-    """The home for what was found; ``cuda`` has a toolkit and all parts that are needed."""
+def layout(cuda: Cuda) -> Layout:
+    """The layout of the home for what was found; ``cuda`` has a toolkit and all parts that are needed."""
     cudnn = _major(cuda.parts["cudnn"].version)
     # GPUs that differ share a cache: Jittor compiles each kernel for all of them.
     sms = sorted({device.sm for device in cuda.driver.devices})
     files: dict[str, Path | str] = {**_headers(cuda), **_libraries(cuda)}
-    newer = max(sms, default=0) > NEWEST_SM
+    newer = max(sms, default=0) > MAX_SM
     files["bin/nvcc"] = _NVCC.format(nvcc=shlex.quote(str(cuda.toolkit.nvcc)),
-                                     newer=_NEWER.format(sm=NEWEST_SM) if newer else "")
+                                     newer=_NEWER.format(sm=MAX_SM) if newer else "")
     files["include/npp.h"] = (SHIMS / "npp.h").read_text()
-    shims = ["nvcc: C++17, exact arithmetic" + f", sm_{NEWEST_SM} for newer GPUs to translate" * newer,
+    shims = ["nvcc: C++17, exact arithmetic" + f", sm_{MAX_SM} for newer GPUs to translate" * newer,
              "npp.h: limits of numbers alone"]
     if cuda.version[0] >= 13:
         files.pop("include/cub", None)  # a linked folder would take ours to where it was found
@@ -82,7 +81,7 @@ def plan(cuda: Cuda) -> Plan:
     contents = zlib.crc32(repr(sorted(files.items())).encode())
     sm = "-".join(f"sm{sm}" for sm in sms) or "no-gpu"
     name = f"cuda{cuda.toolkit.name}-cudnn{cuda.parts['cudnn'].version}-{sm}-{contents:08x}"
-    return Plan(name, files, tuple(shims))
+    return Layout(name, files, tuple(shims))
 
 
 def _shim_header(files: dict[str, Path | str], name: str) -> None:
@@ -97,7 +96,7 @@ def _major(version: str) -> int:
 
 
 def _headers(cuda: Cuda) -> dict[str, Path]:
-    """The toolkit's own first, so that its compiler meets none of another version."""
+    """Links to all headers, the toolkit's own first, so that its compiler meets none of another version."""
     folders = [found.include for name, found in cuda.parts.items() if name != "cub" or cuda.version[0] < 13]
     links: dict[str, Path] = {}
     for folder in dict.fromkeys(folders):
@@ -108,7 +107,7 @@ def _headers(cuda: Cuda) -> dict[str, Path]:
 
 
 def _libraries(cuda: Cuda) -> dict[str, Path]:
-    """Under all their names, and under the one without version that Jittor opens."""
+    """Links to all libraries, by all their names and by the one without version that Jittor opens."""
     links: dict[str, Path] = {}
     for part in PARTS:
         lib = cuda.parts[part.name].lib if part.name in cuda.parts else None
@@ -121,37 +120,40 @@ def _libraries(cuda: Cuda) -> dict[str, Path]:
 
 
 def assemble(cuda: Cuda, cache: Path) -> Path:
-    """The folder of `plan` under ``cache``, made unless it is there.
+    """The home under ``cache`` that has this `layout`, made unless it is there.
 
-    It is made beside, tried, then renamed: a part of one is never used.
+    It is made in a temporary folder, tried, then renamed: an incomplete one is never used.
 
     Raises:
         UserError: it cannot be written, or its compiler compiles nothing.
     """
-    todo = plan(cuda)
-    home = cache / "cuda" / todo.name
+    contents = layout(cuda)
+    home = cache / "cuda" / contents.name
     if home.is_dir():
         return home
-    beside = None
+    temporary = None
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".part-", dir=home.parent))
-        for name, content in todo.files.items():
-            _put(beside / name, content)
-        (beside / "bin" / "nvcc").chmod(0o700)
-        _try_compiler(beside, cuda)
-        with contextlib.suppress(FileExistsError):  # another process was faster, with the same
-            _rename_new(beside, home)
+        temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=home.parent))
+        for name, content in contents.files.items():
+            _write(temporary / name, content)
+        (temporary / "bin" / "nvcc").chmod(0o700)
+        _try_compiler(temporary, cuda)
+        try:
+            temporary.rename(home)
+        except OSError:
+            if not home.is_dir():  # another process was faster, with the same
+                raise
     except OSError as error:
         raise UserError(f"{home}: cannot be written ({error.strerror or error}); free some room or choose "
                         "another folder in JITTOR_PRANET_CACHE") from error
     finally:
-        if beside is not None:
-            shutil.rmtree(beside, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
     return home
 
 
-def _put(path: Path, content: Path | str) -> None:
+def _write(path: Path, content: Path | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, Path):
         path.symlink_to(content)
@@ -159,26 +161,17 @@ def _put(path: Path, content: Path | str) -> None:
         path.write_text(content)
 
 
-def _rename_new(folder: Path, to: Path) -> None:
-    try:
-        folder.rename(to)
-    except OSError:
-        if to.is_dir():
-            raise FileExistsError(str(to)) from None
-        raise
-
-
 def _try_compiler(home: Path, cuda: Cuda) -> None:
-    """A compiler that is too old for the GPU, or too new a g++ for it, shows in a second."""
+    """Raises UserError for a compiler that is too old for the GPU, or for too new a g++: a second's work."""
     source = home / "trial.cu"
     source.write_text(_TRIAL)
     sms = [device.sm for device in cuda.driver.devices]
-    target = [f"-arch=sm_{min(*sms, NEWEST_SM)}"] if sms else []
+    target = [f"-arch=sm_{min(*sms, MAX_SM)}"] if sms else []
     command = [home / "bin" / "nvcc", "-std=c++14", f"-I{home / 'include'}", *target,
                f"-ccbin={shutil.which('g++')}", "-c", source, "-o", os.devnull]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     source.unlink()
     if done.returncode:
-        said = " ".join(done.stdout.replace(str(home), "").split())[:300]
+        message = " ".join(done.stdout.replace(str(home), "").split())[:300]
         raise UserError(f"{cuda.toolkit.nvcc} (CUDA {cuda.toolkit.name}) cannot compile for this GPU with "
-                        f"this g++: {said}; name another toolkit in CUDA_HOME, or take --device cpu")
+                        f"this g++: {message}; name another toolkit in CUDA_HOME, or take --device cpu")

@@ -1,4 +1,4 @@
-"""To what convolutions and matrix products may round their inputs on CUDA; sums and all else are float32."""
+"""What convolutions and matrix products may round their inputs to on CUDA; sums and all else are float32."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check(precision: str, device: str) -> None:
 
 
 def use_tensor_cores(jittor: ModuleType, precision: str) -> None:
-    """What `precision` needs beyond what cuDNN does by itself, which is to take TF32."""
+    """Sets what ``precision`` needs beyond TF32, which cuDNN takes by itself."""
     if precision == "amp":
         jittor.flags.use_tensorcore = 3  # both libraries may round float32 to float16 on the way in
     elif precision == "tf32":

@@ -10,6 +10,6 @@ import os
 DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000"}
 
 
-def waiting() -> dict[str, str]:
-    """The variables of the environment that say so, or `DEFAULTS` where it has none of them."""
+def wait_policy() -> dict[str, str]:
+    """The variables of the environment that tell OpenMP so, or `DEFAULTS` where it has none of them."""
     return {name: os.environ[name] for name in DEFAULTS if name in os.environ} or DEFAULTS

@@ -11,7 +11,8 @@ import pytest
 
 from tests.helpers.paths import ROOT
 from utils.errors import UserError
-from utils.runtime import backend, cuda, precisions
+from utils.runtime import cache, cuda, precisions, settings
+from utils.runtime.device import DEVICE_VARIABLE, DEVICES, choose_device, warn_of_unused_gpu
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
@@ -25,8 +26,8 @@ TOOLKIT = cuda.Toolkit(Path("/cuda/bin/nvcc"), Path("/cuda"), (13, 0, 88))
 
 @pytest.fixture
 def found(monkeypatch):
-    """Has this be what is found, and `auto` look for it."""
-    monkeypatch.delenv(backend.DEVICE_VARIABLE)
+    """Sets what `cuda.find` returns, and has `auto` look for it."""
+    monkeypatch.delenv(DEVICE_VARIABLE)
 
     def pretend(result: cuda.Cuda) -> None:
         monkeypatch.setattr(cuda, "find", lambda: result)
@@ -35,25 +36,25 @@ def found(monkeypatch):
 
 def test_the_gpu_is_taken_where_all_of_cuda_is_there(found):
     found(cuda.Cuda(GPU, TOOLKIT))
-    assert [backend.choose_device(device) for device in backend.DEVICES] == ["cuda", "cpu", "cuda"]
+    assert [choose_device(device) for device in DEVICES] == ["cuda", "cpu", "cuda"]
 
 
-def test_cuda_that_is_not_whole_is_not_taken(found, capsys):
-    found(cuda.Cuda(GPU, TOOLKIT, missing=("no cudnn; run: pip",)))
-    assert [backend.choose_device(device) for device in ("auto", "cpu")] == ["cpu", "cpu"]
+def test_cuda_with_problems_is_not_taken(found, capsys):
+    found(cuda.Cuda(GPU, TOOLKIT, problems=("no cudnn; run: pip",)))
+    assert [choose_device(device) for device in ("auto", "cpu")] == ["cpu", "cpu"]
     with pytest.raises(UserError, match="no cudnn; run: pip"):
-        backend.choose_device("cuda")
-    backend._say_why_no_gpu()
+        choose_device("cuda")
+    warn_of_unused_gpu()
     assert "although there is a GPU: no cudnn" in capsys.readouterr().err
 
 
 def test_auto_stands_for_what_the_variable_names(found, monkeypatch):
     found(cuda.Cuda(GPU, TOOLKIT))
-    monkeypatch.setenv(backend.DEVICE_VARIABLE, "cpu")
-    assert [backend.choose_device(device) for device in ("auto", "cuda")] == ["cpu", "cuda"]
-    monkeypatch.setenv(backend.DEVICE_VARIABLE, "tpu")
+    monkeypatch.setenv(DEVICE_VARIABLE, "cpu")
+    assert [choose_device(device) for device in ("auto", "cuda")] == ["cpu", "cuda"]
+    monkeypatch.setenv(DEVICE_VARIABLE, "tpu")
     with pytest.raises(UserError, match="JITTOR_PRANET_DEVICE=tpu: expected one of auto, cpu, cuda"):
-        backend.choose_device("auto")
+        choose_device("auto")
 
 
 def test_another_allocator_is_not_taken_from_the_environment():
@@ -64,8 +65,8 @@ def test_another_allocator_is_not_taken_from_the_environment():
 
 
 def test_cache_avoids_homes_that_cannot_serve(tmp_path, monkeypatch):
-    monkeypatch.delenv(backend.CACHE_VARIABLE, raising=False)
-    monkeypatch.setattr(backend.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.delenv(cache.CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path))
     fallback = tmp_path / f"jittor-pranet-{os.getuid()}"
 
     plain, spaced, blocked = tmp_path / "plain", tmp_path / "with space", tmp_path / "file"
@@ -75,15 +76,15 @@ def test_cache_avoids_homes_that_cannot_serve(tmp_path, monkeypatch):
     own = plain / ".cache" / "jittor-pranet"
     for home, expected in ((plain, own), (spaced, fallback), (blocked, fallback)):
         monkeypatch.setenv("HOME", str(home))
-        assert backend.cache_folder() == expected
+        assert cache.cache_folder() == expected
 
 
 def test_cache_by_name_is_used_or_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv(backend.CACHE_VARIABLE, str(tmp_path / "here"))
-    assert backend.cache_folder() == tmp_path / "here"
-    monkeypatch.setenv(backend.CACHE_VARIABLE, str(tmp_path / "not here"))
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "here"))
+    assert cache.cache_folder() == tmp_path / "here"
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "not here"))
     with pytest.raises(UserError, match="without spaces"):
-        backend.cache_folder()
+        cache.cache_folder()
 
 
 def test_missing_parts_are_named_before_jittor_is_touched():
@@ -141,9 +142,9 @@ def test_the_cpu_rounds_nothing():
 def test_tf32_is_forbidden_where_nothing_is_to_be_rounded(monkeypatch, precision, expected):
     """And allowed where it is asked for, whatever the user's environment says."""
     monkeypatch.setenv(precisions.TF32_VARIABLE, "0")
-    monkeypatch.setattr(backend.cuda_home, "assemble", lambda found, cache: cache / "home")
-    settings = backend._cuda_settings(Path("/cache"), precision)
-    assert settings.get(precisions.TF32_VARIABLE) == expected
+    monkeypatch.setattr(settings.cuda_home, "assemble", lambda found, cache: cache / "home")
+    variables = settings.cuda_settings(Path("/cache"), precision)
+    assert variables.get(precisions.TF32_VARIABLE) == expected
     assert os.environ.get(precisions.TF32_VARIABLE) == expected
 
 
@@ -168,7 +169,7 @@ def test_smoke_tells_wrong_numbers(monkeypatch):
 
     product = ops.linear
     monkeypatch.setattr(ops, "linear", lambda *inputs: product(*inputs) * 1.0001)  # as far off as TF32 is
-    assert [result.name for result in self_test.check_operations() if not result.good] == ["matrix product"]
+    assert [result.name for result in self_test.check_operations() if not result.passed] == ["matrix product"]
 
 
 def test_doctor_takes_the_toolkit_that_is_named(tmp_path):

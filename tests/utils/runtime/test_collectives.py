@@ -21,7 +21,7 @@ from tests.utils.data.test_slices import write_scan
 from utils import ranks
 from utils.checkpoint import read_info, read_weights
 from utils.data.polyps import TrainSet, epoch_batches
-from utils.runtime import backend
+from utils.runtime import requirements
 
 needs_mpi = pytest.mark.skipif(not (shutil.which("mpirun") and shutil.which("mpicc")),
                                reason="mpirun or mpicc is missing (Debian: openmpi-bin, libopenmpi-dev)")
@@ -92,8 +92,9 @@ def test_processes_read_their_images_of_the_same_batches(tmp_path, as_process, f
 
 def test_without_mpicc_the_packages_are_named(as_process, monkeypatch):
     as_process(0, 2)
-    monkeypatch.setattr(backend.shutil, "which", lambda name: None if name == "mpicc" else f"/usr/bin/{name}")
-    missing, = (check.found for check in backend.requirements() if not check.ok)
+    monkeypatch.setattr(requirements.shutil, "which",
+                        lambda name: None if name == "mpicc" else f"/usr/bin/{name}")
+    missing, = (check.detail for check in requirements.check_requirements() if not check.ok)
     assert "apt install openmpi-bin libopenmpi-dev" in missing and "2 processes" in missing
 
 

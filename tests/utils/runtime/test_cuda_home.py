@@ -113,7 +113,7 @@ def test_a_script_on_the_path_leads_to_the_toolkit(tmp_path, monkeypatch):
     script.chmod(0o700)
     monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
     found = cuda.find()
-    assert (found.toolkit.nvcc, found.version, found.missing) == (nvcc, (12, 8, 93), ())
+    assert (found.toolkit.nvcc, found.version, found.problems) == (nvcc, (12, 8, 93), ())
     assert found.parts["cudnn"].version == "9.2.1"
 
 
@@ -123,10 +123,10 @@ def test_a_named_toolkit_is_taken_or_refused(tmp_path, monkeypatch):
     make_toolkit(tmp_path, "12.8.93")
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.setattr(cuda, "_wheels", list)
-    assert cuda.find().missing[0].endswith("pip install nvidia-cufft-cu12")
+    assert cuda.find().problems[0].endswith("pip install nvidia-cufft-cu12")
     cuda.find.cache_clear()
     monkeypatch.setenv("CUDA_HOME", str(tmp_path / "not"))
-    assert "name another toolkit, or unset CUDA_HOME" in cuda.find().missing[0]
+    assert "name another toolkit, or unset CUDA_HOME" in cuda.find().problems[0]
 
 
 @pytest.mark.parametrize(("version", "driver", "expected"), [
@@ -139,8 +139,8 @@ def test_what_does_not_go_together_is_said(tmp_path, monkeypatch, version, drive
     make_toolkit(tmp_path, version)
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.setattr(cuda, "ask_driver", lambda: driver)
-    missing, = cuda.find().missing
-    assert expected in missing
+    problem, = cuda.find().problems
+    assert expected in problem
 
 
 def test_home_of_cuda_13(tmp_path, monkeypatch):
@@ -170,8 +170,8 @@ def test_home_of_what_jittor_knows_has_one_shim(tmp_path, monkeypatch):
     make_parts(tmp_path, 8)
     make_toolkit(tmp_path, "12.2.140")
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    plan = cuda_home.plan(cuda.find())
-    assert [name for name, content in plan.files.items() if isinstance(content, str)] == ["bin/nvcc",
+    layout = cuda_home.layout(cuda.find())
+    assert [name for name, content in layout.files.items() if isinstance(content, str)] == ["bin/nvcc",
                                                                                              "include/npp.h"]
 
 
@@ -203,7 +203,7 @@ def home(tmp_path_factory):
     cuda.find.cache_clear()
     found = dataclasses.replace(cuda.find(), driver=NEW_DRIVER)
     cuda.find.cache_clear()
-    if found.version < (13, 0) or found.absent:
+    if found.version < (13, 0) or found.missing_parts:
         pytest.skip("no nvcc 13 with all libraries; requirements-cuda13.txt has them")
     return cuda_home.assemble(found, tmp_path_factory.mktemp("cache"))
 
