@@ -15,7 +15,7 @@ from jittor_pranet.cli.task_flags import check_task_flags
 from jittor_pranet.evaluation.results import name_methods, write_csv, write_summary
 from jittor_pranet.reports.binary import write_report
 from utils.files import atomic_write
-from utils.metrics.binary import MASK_RULES, MEASURES, THRESHOLDS
+from utils.metrics.binary import MASK_RULES, METRICS, THRESHOLDS
 from utils.metrics.evaluation import evaluate, find_datasets
 from utils.metrics.multiclass import ABSENT_RULES
 from utils.metrics.scoring import SetScores
@@ -95,10 +95,10 @@ def write_results(folder: Path, scores: list[SetScores], methods: dict[str, Path
     write_summary(folder / "summary.json", scores, methods, set_summary, mask_rule=mask_rule)
     write_csv(folder / "summary.csv", ["method", "dataset", *set_summary(scores[0])],
               ({"method": entry.method, "dataset": entry.dataset, **set_summary(entry)} for entry in scores))
-    write_csv(folder / "per_image.csv", ["method", "dataset", "image", *MEASURES, "brightest", "undefined"],
+    write_csv(folder / "per_image.csv", ["method", "dataset", "image", *METRICS, "brightest", "undefined"],
               (row for entry in scores for row in _image_rows(entry)))
     curves = {f"{entry.method}/{entry.dataset}/{name}": curve
-              for entry in scores for name, curve in entry.measures.curves().items()}
+              for entry in scores for name, curve in entry.metrics.curves().items()}
     with atomic_write(folder / "curves.npz") as file:
         np.savez(file, thresholds=THRESHOLDS, **curves)
     return ["summary.json", "summary.csv", "per_image.csv", "curves.npz"]
@@ -106,8 +106,8 @@ def write_results(folder: Path, scores: list[SetScores], methods: dict[str, Path
 
 def set_summary(entry: SetScores) -> dict[str, float | int]:
     """The set's figures (fractions of 1), images scored, masks there are, images with undefined figures."""
-    undefined = {f"undefined_{name}": count for name, count in entry.measures.undefined.items()}
-    return {**entry.measures.result(), "images": entry.measures.images, "masks": entry.truths, **undefined}
+    undefined = {f"undefined_{name}": count for name, count in entry.metrics.undefined.items()}
+    return {**entry.metrics.result(), "images": entry.metrics.images, "masks": entry.truths, **undefined}
 
 
 def _image_rows(entry: SetScores) -> Iterable[dict]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jittor_pranet.benchmarks.timing import shortest
 from utils.data.scans import read_labels
-from utils.metrics.multiclass import ScanFigures, measure_scan
+from utils.metrics.multiclass import ScanScores, measure_scan
 from utils.metrics.scoring import measure_all
 from utils.progress import track
 
@@ -106,5 +106,5 @@ def _time_workers(folder: Path, found: np.ndarray, truth: np.ndarray, args: argp
         print(f"{workers} worker(s) {SCANS / seconds:8.2f} scans per second from files, start included")
 
 
-def _measure_files(paths: tuple[Path, Path]) -> ScanFigures:
+def _measure_files(paths: tuple[Path, Path]) -> ScanScores:
     return measure_scan(*map(read_labels, paths), NUM_CLASS)

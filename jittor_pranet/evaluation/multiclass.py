@@ -13,7 +13,7 @@ from jittor_pranet.reports.multiclass import write_report
 from utils.data.scan_sets import find_scan_sets
 from utils.data.scans import Reading
 from utils.errors import UserError
-from utils.metrics.multiclass import FIGURES, STATES
+from utils.metrics.multiclass import METRICS, STATES
 from utils.metrics.multiclass_evaluation import evaluate_labels
 from utils.metrics.multiclass_tables import class_names, classes_table, means_table, notes, paper_table
 from utils.metrics.scoring import SetScores
@@ -56,7 +56,7 @@ def write_results(folder: Path, scores: list[SetScores], methods: dict[str, Path
         return set_summary(entry, names)
 
     write_summary(folder / "summary.json", scores, methods, of_set, absent=absent, classes=names[1:])
-    write_csv(folder / "summary.csv", ["method", "dataset", "class", *FIGURES, *STATES],
+    write_csv(folder / "summary.csv", ["method", "dataset", "class", *METRICS, *STATES],
               [{"method": entry.method, "dataset": entry.dataset, "class": name, **figures}
                for entry in scores for found in [of_set(entry)]
                for name, figures in [*found["classes"].items(), ("mean", found["mean"])]])
@@ -68,21 +68,21 @@ def write_results(folder: Path, scores: list[SetScores], methods: dict[str, Path
 
 def set_summary(entry: SetScores, names: list[str]) -> dict:
     """The set's figures, those of each class with its number of scans in each of `STATES`, the confusion."""
-    measures = entry.measures
+    metrics = entry.metrics
     classes = {name: {**_figures(means), **dict(zip(STATES, counts.tolist()))}
-               for name, means, counts in zip(names[1:], measures.class_means(), measures.states)}
+               for name, means, counts in zip(names[1:], metrics.class_means(), metrics.states)}
     return {"scans": len(entry.pairs), "label_maps": entry.truths,
-            "without_spacing": measures.without_spacing, "mean": _figures(measures.means().values()),
-            "classes": classes, "confusion": measures.confusion.tolist()}
+            "without_spacing": metrics.without_spacing, "mean": _figures(metrics.means().values()),
+            "classes": classes, "confusion": metrics.confusion.tolist()}
 
 
 def _scan_rows(entry: SetScores, names: list[str]) -> Iterable[dict]:
-    for pair, table, figures in zip(entry.pairs, entry.measures.tables, entry.figures):
+    for pair, table, figures in zip(entry.pairs, entry.metrics.tables, entry.figures):
         for name, values, state in zip(names[1:], table, figures.states()):
             yield {"method": entry.method, "dataset": entry.dataset, "scan": pair.scan.name, "class": name,
                    **_figures(values), "state": STATES[state]}
 
 
 def _figures(values: Iterable[float]) -> dict[str, float | None]:
-    """`FIGURES` by name, None where undefined."""
-    return {name: None if math.isnan(value) else float(value) for name, value in zip(FIGURES, values)}
+    """`METRICS` by name, None where undefined."""
+    return {name: None if math.isnan(value) else float(value) for name, value in zip(METRICS, values)}

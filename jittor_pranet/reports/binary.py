@@ -47,7 +47,7 @@ def write_report(path: Path, scores: list[SetScores], tables: list[Table], notes
 def _charts(entries: list[SetScores], colours: dict[str, str]) -> str:
     charts = [_histogram("Images by Dice", {entry.method: dices(entry) for entry in entries}, colours)]
     for name, title in CHARTS.items():
-        curves = {entry.method: entry.measures.curves()[name] for entry in entries}
+        curves = {entry.method: entry.metrics.curves()[name] for entry in entries}
         charts.append(_curves(f"{title} by threshold", curves, colours))
     return "<div class=charts>" + "".join(f"<figure>{chart}</figure>" for chart in charts) + "</div>"
 
@@ -90,7 +90,7 @@ def _gallery(entry: SetScores, images: Path, thumbnails: int) -> str:
     for place in np.argsort(reached, kind="stable"):
         pair, caption = entry.pairs[place], f"{entry.pairs[place].map.name} {100 * reached[place]:.1f}"
         if len(drawn) < thumbnails:
-            drawn.append(_thumbnail(pair, entry.measures.mask_rule, photographs.get(pair.stem), caption))
+            drawn.append(_thumbnail(pair, entry.metrics.mask_rule, photographs.get(pair.stem), caption))
         else:
             listed.append(html.escape(caption))
     parts = [f"<h3>{html.escape(entry.method)}: images by Dice (times 100), worst first</h3>"]

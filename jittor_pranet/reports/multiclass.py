@@ -12,7 +12,7 @@ from jittor_pranet.reports import page
 from jittor_pranet.reports.overlay import label_overlay
 from utils.data.scans import PALETTE, Reading, read_scan
 from utils.errors import UserError
-from utils.metrics.multiclass import FIGURES
+from utils.metrics.multiclass import METRICS
 from utils.metrics.multiclass_evaluation import LabelPair, read_pair
 from utils.metrics.multiclass_tables import HEADINGS, shown
 from utils.metrics.scoring import SetScores
@@ -108,7 +108,7 @@ def _strips(name: str, entries: list[SetScores], colours: dict[str, str], names:
 
 def _values(entry: SetScores, label: int, name: str) -> np.ndarray:
     """A figure of a class in the scans where it is defined."""
-    values = np.array([table[label - 1, FIGURES.index(name)] for table in entry.measures.tables])
+    values = np.array([table[label - 1, METRICS.index(name)] for table in entry.metrics.tables])
     return values[~np.isnan(values)]
 
 
@@ -131,7 +131,7 @@ def _matrix(entry: SetScores, names: list[str]) -> str:
                         "percent of the row and voxels")
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     rows = []
-    for label, (name, counts) in enumerate(zip(names, entry.measures.confusion.tolist())):
+    for label, (name, counts) in enumerate(zip(names, entry.metrics.confusion.tolist())):
         cells = "".join(_cell(count, sum(counts), place == label) for place, count in enumerate(counts))
         rows.append(f"<tr><th class=label>{html.escape(name)}</th>{cells}</tr>")
     return (f"<h3>{title}</h3><div class=wide><table class=matrix aria-label='{title}'>"
@@ -155,7 +155,7 @@ def _cell(count: int, total: int, right: bool) -> str:
 
 def _gallery(entry: SetScores, reading: Reading, names: list[str], thumbnails: int) -> str:
     """The entry's scans, lowest mean Dice first: some drawn, the others listed."""
-    dice = np.array([table[:, 0] for table in entry.measures.tables])
+    dice = np.array([table[:, 0] for table in entry.metrics.tables])
     defined = ~np.isnan(dice)
     means = np.divide(np.nansum(dice, axis=1), defined.sum(axis=1), where=defined.any(axis=1),
                       out=np.full(len(dice), np.nan))

@@ -26,7 +26,7 @@ from utils.data.slices import (
     slice_batches,
 )
 from utils.errors import UserError
-from utils.metrics.multiclass import FIGURES, LabelMeasures, ScanFigures, count_labels
+from utils.metrics.multiclass import METRICS, MulticlassMetrics, ScanScores, count_labels
 from utils.runtime import backend, collectives
 from utils.signals import Interruption
 
@@ -99,12 +99,12 @@ class MulticlassTask:
 
     def _scores(self, counts: list[dict[str, np.ndarray]], samples: list[LabelSample]) -> Validation:
         """Of the confusion matrices of patients, each of whom more than one process may have seen."""
-        measures = LabelMeasures(self.config.num_class)
+        metrics = MulticlassMetrics(self.config.num_class)
         for group in sorted(set().union(*counts)):
-            measures.add(ScanFigures(sum(part[group] for part in counts if group in part)))
-        dice = measures.class_means()[:, FIGURES.index("Dice")]
+            metrics.add(ScanScores(sum(part[group] for part in counts if group in part)))
+        dice = metrics.class_means()[:, METRICS.index("Dice")]
         scores = {name: None if np.isnan(each) else float(each) for name, each in zip(self.score_names, dice)}
-        return Validation(measures.means()["Dice"], samples, scores)
+        return Validation(metrics.means()["Dice"], samples, scores)
 
     def predict(self, model, pieces: list[Slice]) -> Iterator[LabelSample]:
         """The label maps that the program test would write, one after the other."""

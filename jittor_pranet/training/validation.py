@@ -17,7 +17,7 @@ from utils.data.checks.polyps import SOURCES, source_of
 from utils.data.image_io import Pair, check_sizes, find_pairs, read_grey, read_rgb
 from utils.data.polyps import WORKERS, find_test_sets, normalise, prefetch
 from utils.errors import UserError
-from utils.metrics.binary import MASK_RULES, Measures, PairFigures, measure_pair
+from utils.metrics.binary import MASK_RULES, BinaryMetrics, PairScores, measure_pair
 from utils.runtime import backend, collectives
 from utils.signals import Interruption
 
@@ -105,11 +105,11 @@ def mean_dice(model, sets: dict[str, list[Pair]], config: Config, interruption: 
     return Validation(sum(means) / len(means), [samples[pair] for pair in pairs if pair in samples])
 
 
-def _mean_dice(figures: Iterable[PairFigures]) -> float:
-    measures = Measures()
+def _mean_dice(figures: Iterable[PairScores]) -> float:
+    metrics = BinaryMetrics()
     for each in figures:
-        measures.add(each)
-    return measures.result()["meanDic"]
+        metrics.add(each)
+    return metrics.result()["meanDic"]
 
 
 def predict(model, pairs: list[Pair], size: int, batch_size: int) -> Iterator[Sample]:

@@ -29,7 +29,7 @@ def folders(tmp_path):
     return draw_folders(tmp_path)
 
 
-def oracle(folders: Path, dataset: str) -> dict[str, float]:
+def reference(folders: Path, dataset: str) -> dict[str, float]:
     """The plain loop's means over a set's images, but for those that are a maximum over thresholds."""
     figures = []
     for path in sorted((folders / "maps" / dataset).iterdir()):
@@ -49,12 +49,12 @@ def test_published_maps_give_the_published_figures(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_figures_equal_the_oracle(folders, workers):
+def test_figures_equal_the_reference(folders, workers):
     assert evaluate(folders, "--workers", workers) == 0
     for dataset in SETS:
         figures = summary(folders)["datasets"][dataset]
         assert figures["images"] == figures["masks"] == IMAGES
-        for name, expected in oracle(folders, dataset).items():
+        for name, expected in reference(folders, dataset).items():
             assert_close(figures[name], expected, "metrics", f"{dataset} {name}")
 
 

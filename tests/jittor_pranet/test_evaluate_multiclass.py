@@ -36,7 +36,7 @@ def folders(tmp_path):
 # ---------------------------------------------------------------- figures
 
 
-def test_figures_equal_the_oracle(folders):
+def test_figures_equal_the_reference(folders):
     assert evaluate(folders) == 0
     found = per_scan(folders)
     assert len(found) == len(SETS) * SCANS * 3
@@ -255,7 +255,7 @@ def test_scans_without_labels(folders, capsys):
     (["--class_names", "liver"], "--class_names: 1 names given, expected 3"),
     (["--class_names", "a", "b", "a"], "--class_names a b a: two classes have the same name"),
     (["--datasets", "third"], "has no set third"),
-    (["--task", "binary"], "--num_class: is for label maps of several classes; add --task multiclass"),
+    (["--task", "binary"], "--num_class: is not for --task binary; leave it out, or give --task multiclass"),
     (["--gt_root", "{}/maps/first/none"], "no such folder"),
     (["--pred_root", "{}/none"], "none/first: no such folder"),
     (["--pred_root", "{}"], "first: no such folder"),

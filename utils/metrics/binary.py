@@ -1,14 +1,14 @@
-"""The measures of polyp segmentation, equal to the published evaluation's, in one pass per image.
+"""Scores of polyp segmentation, equal to the published evaluation's, in one pass per image.
 
 Each pair of a map and a mask is reduced to histograms: how often every grey level of the map occurs inside
 and outside the mask, in each of the four quarters around the mask's centre. Dice, IoU, sensitivity,
 specificity and the E-measure at all 256 thresholds, the S-measure and the mean absolute error follow from
 these counts alone; only the weighted F-measure looks at pixels again, for their distance to the mask.
 
-    measures = Measures()
+    metrics = BinaryMetrics()
     for levels, mask in pairs:          # uint8 (H, W) map, bool or uint8 (H, W) mask
-        measures.update(levels, mask)
-    measures.result()["meanDic"]
+        metrics.update(levels, mask)
+    metrics.result()["meanDic"]
 
 Needs NumPy and SciPy only. Sources:
     Dice / IoU, sensitivity, specificity: PraNet, Fan et al., MICCAI 2020 (its evaluation at 256 thresholds).
@@ -35,14 +35,14 @@ FIRST_LEVEL = np.searchsorted(LEVELS / 255, THRESHOLDS, side="left")
 
 MASK_RULES = {"mid": 127, "published": 0}
 """Grey levels of a mask above this one are polyp. Published masks have JPEG noise of 1..7 in the background,
-which the published `> 0.5` on 0..255 takes for polyp; the papers' figures need mid-grey."""
+which the published `> 0.5` on 0..255 takes for polyp; the papers' scores need mid-grey."""
 
 CURVES = ("Dic", "IoU", "Em", "Sen", "Spe")
-"""Measures that have a figure at each of the 256 thresholds."""
+"""Metrics that have a score at each of the 256 thresholds."""
 
-MEASURES = ("meanDic", "meanIoU", "wFm", "Sm", "meanEm", "mae", "maxEm", "maxDic", "maxIoU",
-            "meanSen", "maxSen", "meanSpe", "maxSpe")
-"""The figures of a set, named as in the published evaluation; all are fractions of 1."""
+METRICS = ("meanDic", "meanIoU", "wFm", "Sm", "meanEm", "mae", "maxEm", "maxDic", "maxIoU",
+           "meanSen", "maxSen", "meanSpe", "maxSpe")
+"""The metrics of a set, named as in the published evaluation; all are fractions of 1."""
 
 _KERNEL_REACH = 3  # pixels on each side of the weighted F-measure's 7x7 window
 _KERNEL = np.exp(-np.arange(-_KERNEL_REACH, _KERNEL_REACH + 1) ** 2 / (2 * 5.0 ** 2))
@@ -58,8 +58,8 @@ UNDEFINED = {
 
 
 @dataclass(frozen=True)
-class PairFigures:
-    """The figures of one map against its mask.
+class PairScores:
+    """The scores of one map against its mask.
 
     Attributes:
         curves: (5, 256) float64, the rows named by `CURVES`, the columns by `THRESHOLDS`.
@@ -76,12 +76,12 @@ class PairFigures:
     undefined: tuple[str, ...]
 
     def result(self) -> dict[str, float]:
-        """The pair's figures under the names of `MEASURES`."""
-        return _figures(self.curves, {"wFm": self.wFm, "Sm": self.Sm, "mae": self.mae})
+        """The pair's scores under the names of `METRICS`."""
+        return _by_name(self.curves, {"wFm": self.wFm, "Sm": self.Sm, "mae": self.mae})
 
 
-class Measures:
-    """Gathers the pairs of one set; the set's figures are means over its images.
+class BinaryMetrics:
+    """Gathers the pairs of one set; the set's scores are means over its images.
 
     Attributes:
         images: number of pairs taken so far.
@@ -97,25 +97,25 @@ class Measures:
         self._curves = np.zeros((len(CURVES), len(THRESHOLDS)))
         self._sums = {"wFm": 0.0, "Sm": 0.0, "mae": 0.0}
 
-    def update(self, levels: np.ndarray, mask: np.ndarray) -> PairFigures:
+    def update(self, levels: np.ndarray, mask: np.ndarray) -> PairScores:
         """Takes a map, uint8 (H, W) with 255 for certain polyp, and its mask, bool or uint8 (H, W).
 
-        A uint8 mask is cut by the mask rule. Returns the pair's own figures.
+        A uint8 mask is cut by the mask rule. Returns the pair's own scores.
 
         Raises:
             ValueError: another dtype or number of axes, different shapes, no pixel, or a mask of 0 and 1.
         """
-        figures = measure_pair(np.asarray(levels), binary_mask(np.asarray(mask), self.mask_rule))
-        self.add(figures)
-        return figures
+        scores = measure_pair(np.asarray(levels), binary_mask(np.asarray(mask), self.mask_rule))
+        self.add(scores)
+        return scores
 
-    def add(self, figures: PairFigures) -> None:
+    def add(self, scores: PairScores) -> None:
         """Takes a pair that was measured elsewhere, such as in another process."""
         self.images += 1
-        self._curves += figures.curves
+        self._curves += scores.curves
         for name in self._sums:
-            self._sums[name] += getattr(figures, name)
-        for name in figures.undefined:
+            self._sums[name] += getattr(scores, name)
+        for name in scores.undefined:
             self.undefined[name] += 1
 
     def curves(self) -> dict[str, np.ndarray]:
@@ -124,10 +124,10 @@ class Measures:
         return dict(zip(CURVES, self._curves / self.images))
 
     def result(self) -> dict[str, float]:
-        """The set's figures under the names of `MEASURES`: mean over images first, then over thresholds."""
+        """The set's scores under the names of `METRICS`: mean over images first, then over thresholds."""
         self._require_images()
         scalars = {name: total / self.images for name, total in self._sums.items()}
-        return _figures(self._curves / self.images, scalars)
+        return _by_name(self._curves / self.images, scalars)
 
     def _require_images(self) -> None:
         if not self.images:
@@ -150,8 +150,8 @@ def binary_mask(mask: np.ndarray, rule: str) -> np.ndarray:
     return polyp
 
 
-def measure_pair(levels: np.ndarray, mask: np.ndarray) -> PairFigures:
-    """All figures of one map, uint8 (H, W), against its mask, bool (H, W).
+def measure_pair(levels: np.ndarray, mask: np.ndarray) -> PairScores:
+    """The scores of one map, uint8 (H, W), against its mask, bool (H, W).
 
     Raises:
         ValueError: another dtype or number of axes, different shapes, or no pixel.
@@ -164,7 +164,7 @@ def measure_pair(levels: np.ndarray, mask: np.ndarray) -> PairFigures:
     outside, inside = table.sum(axis=0)
     positives = int(inside.sum())
 
-    return PairFigures(
+    return PairScores(
         curves=_threshold_curves(outside, inside),
         wFm=_weighted_f(crop, crop_mask) if positives else 0.0,
         Sm=_s_measure(table, quarters, mask.shape),
@@ -193,11 +193,11 @@ def _check(levels: np.ndarray, mask: np.ndarray) -> None:
         raise ValueError(f"map has shape {levels.shape}, expected at least one pixel")
 
 
-def _figures(curves: np.ndarray, scalars: dict[str, float]) -> dict[str, float]:
-    figures = dict(scalars)
+def _by_name(curves: np.ndarray, scalars: dict[str, float]) -> dict[str, float]:
+    scores = dict(scalars)
     for name, curve in zip(CURVES, curves):
-        figures[f"mean{name}"], figures[f"max{name}"] = float(curve.mean()), float(curve.max())
-    return {name: figures[name] for name in MEASURES}
+        scores[f"mean{name}"], scores[f"max{name}"] = float(curve.mean()), float(curve.max())
+    return {name: scores[name] for name in METRICS}
 
 
 def _bounds(marked: np.ndarray, margin: int) -> tuple[slice, slice]:
@@ -252,15 +252,15 @@ def _threshold_curves(outside: np.ndarray, inside: np.ndarray) -> np.ndarray:
     true_positive = np.cumsum(inside[::-1])[::-1][FIRST_LEVEL]
     positives, negatives = inside.sum(), outside.sum()
     marked = true_positive + false_positive
-    # The published code sets every figure of the counts to 0, specificity too, where no polyp pixel is found.
-    found = true_positive > 0
+    # The published code sets every score of the counts to 0, specificity too, where no polyp pixel is hit.
+    hit = true_positive > 0
     specificity = (negatives - false_positive) / negatives if negatives else np.ones(len(THRESHOLDS))
     return np.stack([
-        np.divide(2 * true_positive, positives + marked, where=found, out=np.zeros(len(THRESHOLDS))),
-        np.divide(true_positive, positives + false_positive, where=found, out=np.zeros(len(THRESHOLDS))),
+        np.divide(2 * true_positive, positives + marked, where=hit, out=np.zeros(len(THRESHOLDS))),
+        np.divide(true_positive, positives + false_positive, where=hit, out=np.zeros(len(THRESHOLDS))),
         _e_measure(true_positive, false_positive, int(positives), int(negatives)),
-        np.divide(true_positive, positives, where=found, out=np.zeros(len(THRESHOLDS))),
-        np.where(found, specificity, 0.0)])
+        np.divide(true_positive, positives, where=hit, out=np.zeros(len(THRESHOLDS))),
+        np.where(hit, specificity, 0.0)])
 
 
 def _e_measure(true_positive: np.ndarray, false_positive: np.ndarray,
@@ -295,8 +295,8 @@ def _s_measure(table: np.ndarray, quarters: list[_Quarter], shape: tuple[int, in
         return 1 - mean_level
     if positives == size:
         return mean_level
-    share = positives / size
-    by_object = share * _object_likeness(inside) + (1 - share) * _object_likeness(outside[::-1])
+    weight = positives / size
+    by_object = weight * _object_likeness(inside) + (1 - weight) * _object_likeness(outside[::-1])
     by_region = sum(quarter.size / size * _region_likeness(counts, quarter, shape)
                     for counts, quarter in zip(table, quarters) if quarter.size)
     return max((by_object + by_region) / 2, 0.0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from utils.data.image_io import find_images, name_some, read_levels
 from utils.errors import UserError
-from utils.metrics.binary import Measures, PairFigures, binary_mask, measure_pair
+from utils.metrics.binary import BinaryMetrics, PairScores, binary_mask, measure_pair
 from utils.metrics.scoring import SetScores, default_workers, fill, pairing_defects
 
 IMAGES_PER_WORKER = 250  # starting a process costs about as much as measuring this many images
@@ -67,12 +67,12 @@ def plan_set(method: str, root: Path, gt_root: Path, dataset: str,
     """An empty score sheet with the defects of pairing, and the pairs to measure."""
     folder = root / dataset
     masks, maps = find_images(gt_root / dataset / "masks"), find_images(folder)
-    scores = SetScores(method, dataset, len(masks), Measures(mask_rule),
+    scores = SetScores(method, dataset, len(masks), BinaryMetrics(mask_rule),
                        defects=pairing_defects(folder, masks, maps, "mask"))
     return scores, [MapPair(stem, maps[stem], mask) for stem, mask in masks.items() if stem in maps]
 
 
-def measure_files(pair: MapPair, mask_rule: str) -> PairFigures:
+def measure_files(pair: MapPair, mask_rule: str) -> PairScores:
     """The figures of a pair. Raises UserError as `read_pair` does."""
     return measure_pair(*read_pair(pair, mask_rule))
 

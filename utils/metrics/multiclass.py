@@ -1,16 +1,16 @@
-"""The measures of label maps, class by class: Dice, IoU, HD95 and ASSD, on volumes and on pictures.
+"""Scores of label maps, class by class: Dice, IoU, HD95 and ASSD, on volumes and on pictures.
 
-Two label maps of a scan, the found and the true one, are reduced to a confusion matrix, from which Dice and
-IoU follow, and to the distances between the surfaces of the two objects of each class. A surface is a small
-part of a volume: a k-d tree of its voxels gives every voxel of the other surface its nearest one, the same
-that distance transforms of the whole volume would give, however far apart the objects lie.
+Prediction and target of a scan are reduced to a confusion matrix, from which Dice and IoU follow, and to the
+distances between the surfaces of the two objects of each class. A surface is a small part of a volume: a k-d
+tree of its voxels gives every voxel of the other surface its nearest one, the same that distance transforms
+of the whole volume would give, however far apart the objects lie.
 
-    measures = LabelMeasures(num_class=9)
-    for found, truth, spacing in scans:      # uint8 (D, H, W) both; mm along D, H, W, or None
-        measures.add(measure_scan(found, truth, 9, spacing))
-    measures.means()["Dice"]
+    metrics = MulticlassMetrics(num_class=9)
+    for prediction, target, spacing in scans:  # uint8 (D, H, W) both; mm along D, H, W, or None
+        metrics.add(measure_scan(prediction, target, 9, spacing))
+    metrics.means()["Dice"]
 
-Needs NumPy and SciPy only. The figures of a class that both maps hold are those of the published evaluation
+Needs NumPy and SciPy only. The scores of a class that both maps hold are those of the published evaluation
 of PraNet-V2 in EMCAD, which calls medpy (`metric.binary`, of a version before 0.5, whose ASSD is another mean
 of the same distances); see `ABSENT_RULES` for classes that are not in both.
 """
@@ -25,11 +25,11 @@ from scipy.spatial import KDTree
 
 from utils.errors import UserError
 
-FIGURES = ("Dice", "IoU", "HD95", "ASSD", "HD95_mm", "ASSD_mm")
-"""A class's figures: two fractions of 1, two distances in voxels, and the same two in mm."""
+METRICS = ("Dice", "IoU", "HD95", "ASSD", "HD95_mm", "ASSD_mm")
+"""Of a class: two fractions of 1, two distances in voxels, and the same two in mm."""
 
 STATES = ("both", "missed", "false", "absent")
-"""Where a scan has a class: in both maps, in the true one only, in the found one only, in neither."""
+"""Where a scan has a class: in prediction and target, the target only, the prediction only, in neither."""
 
 ABSENT_RULES = {
     "sound": {"missed": (0.0, np.nan), "false": (0.0, np.nan), "absent": (np.nan, np.nan)},
@@ -39,16 +39,16 @@ ABSENT_RULES = {
 
 NaN is undefined and left out of means. A class that is missed or made up overlaps by 0, as the formulas say,
 and has no distance, since there is no second surface; one in neither map says nothing of a method. As
-published, what is made up is perfect, what is rightly not found is wrong, and both are at distance 0.
+published, what is made up is perfect, what is rightly not predicted is wrong, and both are at distance 0.
 """
 
 
 @dataclass(frozen=True)
-class ScanFigures:
-    """What the label maps of one scan give, before a rule for absent classes is applied.
+class ScanScores:
+    """The scores of one scan, before a rule for absent classes is applied.
 
     Attributes:
-        confusion: (N, N) int64, voxels by true label (row) and found label (column), background included.
+        confusion: (N, N) int64, voxels by target (row) and prediction (column), background included.
         voxels, mm: (N - 1, 2) float64, HD95 and ASSD of the classes 1..N-1, NaN where a class is not in both
             maps; None where distances were not asked for or the spacing is not known.
     """
@@ -59,32 +59,32 @@ class ScanFigures:
 
     def states(self) -> np.ndarray:
         """(N - 1,) int: the place in `STATES` of each class."""
-        true, found = self.confusion.any(axis=1)[1:], self.confusion.any(axis=0)[1:]
-        return np.select([true & found, true, found], [0, 1, 2], default=3)
+        target, prediction = self.confusion.any(axis=1)[1:], self.confusion.any(axis=0)[1:]
+        return np.select([target & prediction, target, prediction], [0, 1, 2], default=3)
 
     def table(self, absent: str) -> np.ndarray:
-        """(N - 1, 6) float64: `FIGURES` of each class by a rule of `ABSENT_RULES`, NaN where undefined."""
+        """(N - 1, 6) float64: `METRICS` of each class by a rule of `ABSENT_RULES`, NaN where undefined."""
         states, rule = self.states(), ABSENT_RULES[absent]
         unknown = np.full((len(states), 2), np.nan)
         table = np.hstack([_overlaps(self.confusion), *(unknown if distances is None else distances
                                                         for distances in (self.voxels, self.mm))])
         measured = np.repeat([True, self.voxels is not None, self.mm is not None], 2)
         for state, (overlap, distance) in rule.items():
-            figures = np.where(measured, [overlap] * 2 + [distance] * 4, np.nan)
-            table[states == STATES.index(state)] = figures
+            scores = np.where(measured, [overlap] * 2 + [distance] * 4, np.nan)
+            table[states == STATES.index(state)] = scores
         return table
 
 
-class LabelMeasures:
-    """Gathers the scans of one set; a class's figures are means over scans, the set's over its classes.
+class MulticlassMetrics:
+    """Gathers the scans of one set; a class's scores are means over scans, the set's over its classes.
 
     Attributes:
         num_class: number of labels, the background included.
         absent: name of the rule in `ABSENT_RULES`.
-        tables: for each scan its `ScanFigures.table`.
+        tables: for each scan its `ScanScores.table`.
         confusion: (N, N) int64, the sum of the scans'.
         states: (N - 1, 4) int64, for each class the number of scans in each of `STATES`.
-        without_spacing: number of scans that have no figures in mm.
+        without_spacing: number of scans without scores in mm.
     """
 
     def __init__(self, num_class: int, absent: str = "sound"):
@@ -94,62 +94,65 @@ class LabelMeasures:
         self.states = np.zeros((num_class - 1, len(STATES)), np.int64)
         self.without_spacing = 0
 
-    def add(self, figures: ScanFigures) -> None:
-        self.tables.append(figures.table(self.absent))
-        self.confusion += figures.confusion
-        self.states += figures.states()[:, None] == np.arange(len(STATES))
-        self.without_spacing += figures.mm is None
+    def add(self, scores: ScanScores) -> None:
+        self.tables.append(scores.table(self.absent))
+        self.confusion += scores.confusion
+        self.states += scores.states()[:, None] == np.arange(len(STATES))
+        self.without_spacing += scores.mm is None
 
     def class_means(self) -> np.ndarray:
-        """(N - 1, 6) float64: `FIGURES` of each class, means over the scans where it is defined, else NaN."""
+        """(N - 1, 6) float64: `METRICS` of each class, means over the scans where it is defined, else NaN."""
         return _mean(np.stack(self.tables))
 
     def means(self) -> dict[str, float]:
-        """`FIGURES` of the set: means of `class_means` over the classes where it is defined, else NaN."""
-        return dict(zip(FIGURES, _mean(self.class_means()).tolist()))
+        """`METRICS` of the set: means of `class_means` over the classes where it is defined, else NaN."""
+        return dict(zip(METRICS, _mean(self.class_means()).tolist()))
 
 
-def measure_scan(found: np.ndarray, truth: np.ndarray, num_class: int,
-                 spacing: tuple[float, float, float] | None = None) -> ScanFigures:
-    """All figures of a found label map against the true one, both uint8 (D, H, W); D = 1 is a picture.
+LabelMeasures = MulticlassMetrics  # its former name
+
+
+def measure_scan(prediction: np.ndarray, target: np.ndarray, num_class: int,
+                 spacing: tuple[float, float, float] | None = None) -> ScanScores:
+    """The scores of a predicted label map against the target, both uint8 (D, H, W); D = 1 is a picture.
 
     Args:
-        spacing: mm between voxels along D, H, W; None gives no figures in mm.
+        spacing: mm between voxels along D, H, W; None gives no scores in mm.
 
     Raises:
         UserError: the maps differ in shape, or hold labels outside 0..num_class-1.
     """
-    confusion = count_labels(found, truth, num_class)
-    if len(truth) == 1:  # in a single slice every voxel would lie on a surface
-        found, truth, spacing = found[0], truth[0], spacing and spacing[1:]
+    confusion = count_labels(prediction, target, num_class)
+    if len(target) == 1:  # in a single slice every voxel would lie on a surface
+        prediction, target, spacing = prediction[0], target[0], spacing and spacing[1:]
     voxels = np.full((num_class - 1, 2), np.nan)
     mm = None if spacing is None else voxels.copy()
-    boxes = zip(*(ndimage.find_objects(labels, num_class - 1) for labels in (found, truth)))
-    for label, (found_box, true_box) in enumerate(boxes, start=1):
-        if found_box is None or true_box is None:
+    boxes = zip(*(ndimage.find_objects(labels, num_class - 1) for labels in (prediction, target)))
+    for label, (box, target_box) in enumerate(boxes, start=1):
+        if box is None or target_box is None:
             continue
-        surfaces = _surface(found, label, found_box), _surface(truth, label, true_box)
+        surfaces = _surface(prediction, label, box), _surface(target, label, target_box)
         voxels[label - 1] = _surface_distances(*surfaces)
         if spacing is not None:
             mm[label - 1] = _surface_distances(*(surface * spacing for surface in surfaces))
-    return ScanFigures(confusion, voxels, mm)
+    return ScanScores(confusion, voxels, mm)
 
 
-def count_labels(found: np.ndarray, truth: np.ndarray, num_class: int) -> np.ndarray:
-    """(N, N) int64: voxels by true label (row) and found label (column), of two uint8 (D, H, W) maps.
+def count_labels(prediction: np.ndarray, target: np.ndarray, num_class: int) -> np.ndarray:
+    """(N, N) int64: voxels by target (row) and prediction (column), of two uint8 (D, H, W) maps.
 
-    `ScanFigures` of these alone has Dice and IoU, which is quick. Raises UserError as `measure_scan` does.
+    `ScanScores` of these alone has Dice and IoU, which is quick. Raises UserError as `measure_scan` does.
     """
-    if found.shape != truth.shape:
-        raise UserError(f"the found label map has shape {found.shape}, the true one {truth.shape}; a map has "
-                        "to be written at the size of its scan")
-    for labels, which in ((found, "found"), (truth, "true")):
+    if prediction.shape != target.shape:
+        raise UserError(f"the predicted label map has shape {prediction.shape}, the true one {target.shape}; "
+                        "a map has to be written at the size of its scan")
+    for labels, which in ((prediction, "predicted"), (target, "true")):
         if labels.max() >= num_class:
             raise UserError(f"the {which} label map holds {labels.max()}, expected labels of "
                             f"0..{num_class - 1}; --num_class counts the background")
     counts = np.zeros(num_class ** 2, np.int64)
-    for found_slice, true_slice in zip(found, truth):  # a volume at once would take eight times its memory
-        codes = true_slice.astype(np.uint16) * num_class + found_slice
+    for predicted, true in zip(prediction, target):  # a volume at once would take eight times its memory
+        codes = true.astype(np.uint16) * num_class + predicted
         counts += np.bincount(codes.ravel(), minlength=num_class ** 2)
     return counts.reshape(num_class, num_class)
 
@@ -172,20 +175,20 @@ def _surface(labels: np.ndarray, label: int, box: tuple[slice, ...]) -> np.ndarr
     return np.argwhere(region & ~ndimage.binary_erosion(region)) + [side.start for side in box]
 
 
-def _surface_distances(found: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+def _surface_distances(prediction: np.ndarray, target: np.ndarray) -> tuple[float, float]:
     """HD95 and ASSD of two surfaces, (n, 2 or 3) and (m, 2 or 3) points.
 
     HD95 is the 95th percentile of the distances of both directions together, ASSD the mean of their means.
     """
     # Building a tree asks for the number next to a coordinate. Next to 0 that is a subnormal one, which a
     # process that has loaded code compiled by -Ofast, as Jittor's is, takes for 0: it would never end.
-    found, true = found + 1.0, true + 1.0
-    to_true, to_found = KDTree(true).query(found)[0], KDTree(found).query(true)[0]
-    return np.percentile(np.concatenate([to_true, to_found]), 95), (to_true.mean() + to_found.mean()) / 2
+    points = prediction + 1.0, target + 1.0
+    directed = [KDTree(other).query(each)[0] for each, other in (points, points[::-1])]
+    return np.percentile(np.concatenate(directed), 95), (directed[0].mean() + directed[1].mean()) / 2
 
 
-def _mean(figures: np.ndarray) -> np.ndarray:
+def _mean(scores: np.ndarray) -> np.ndarray:
     """The mean over the first axis of what is defined; NaN where nothing is."""
-    defined = np.count_nonzero(~np.isnan(figures), axis=0)
-    return np.divide(np.nansum(figures, axis=0), defined, where=defined > 0,
-                     out=np.full(figures.shape[1:], np.nan))
+    defined = np.count_nonzero(~np.isnan(scores), axis=0)
+    return np.divide(np.nansum(scores, axis=0), defined, where=defined > 0,
+                     out=np.full(scores.shape[1:], np.nan))

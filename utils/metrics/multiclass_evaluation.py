@@ -13,7 +13,7 @@ from utils.data.image_io import describe, list_folder
 from utils.data.scan_files import SUFFIXES, kind_of
 from utils.data.scans import Reading, Scan, read_labels, read_scan
 from utils.errors import UserError
-from utils.metrics.multiclass import LabelMeasures, ScanFigures, measure_scan
+from utils.metrics.multiclass import MulticlassMetrics, ScanScores, measure_scan
 from utils.metrics.scoring import SetScores, default_workers, fill, pairing_defects
 
 SCANS_PER_WORKER = 8  # starting a process costs about as much as measuring this many volumes of ACDC
@@ -37,7 +37,7 @@ def evaluate_labels(methods: dict[str, Path], sets: dict[str, list[Scan]], readi
     Raises:
         UserError: a folder is missing, a map has a defect, a set has no map to score, or a worker was killed.
     """
-    plans = [plan_set(method, root / dataset, dataset, scans, LabelMeasures(reading.num_class, absent))
+    plans = [plan_set(method, root / dataset, dataset, scans, MulticlassMetrics(reading.num_class, absent))
              for dataset, scans in sets.items() for method, root in methods.items()]
     workers = workers or default_workers(sum(len(pairs) for _, pairs in plans), SCANS_PER_WORKER)
     measure = functools.partial(measure_files, reading=reading)
@@ -45,55 +45,55 @@ def evaluate_labels(methods: dict[str, Path], sets: dict[str, list[Scan]], readi
 
 
 def plan_set(method: str, folder: Path, dataset: str, scans: list[Scan],
-             measures: LabelMeasures) -> tuple[SetScores, list[LabelPair]]:
+             metrics: MulticlassMetrics) -> tuple[SetScores, list[LabelPair]]:
     """An empty score sheet with the defects of pairing, and the pairs to measure."""
     maps, truths = find_maps(folder), {scan.name: scan.label or scan.image for scan in scans}
-    scores = SetScores(method, dataset, len(scans), measures,
+    scores = SetScores(method, dataset, len(scans), metrics,
                        defects=pairing_defects(folder, truths, maps, "label map"))
     return scores, [LabelPair(maps[scan.name], scan) for scan in scans if scan.name in maps]
 
 
 def find_maps(folder: Path) -> dict[str, Path]:
     """The label maps of a folder by the name of their scan. Raises UserError: there is none, or two alike."""
-    found: dict[str, Path] = {}
+    maps: dict[str, Path] = {}
     inside = list_folder(folder)
     for path in inside:
         kind, name = kind_of(path) or (None, None)
         if kind is None or path.is_dir():
             continue
-        if name in found:
-            raise UserError(f"{path}: is of the same scan as {found[name].name}; keep one of the two")
-        found[name] = path
-    if not found:
+        if name in maps:
+            raise UserError(f"{path}: is of the same scan as {maps[name].name}; keep one of the two")
+        maps[name] = path
+    if not maps:
         suffixes = " ".join(suffix for each in SUFFIXES.values() for suffix in each)
         raise UserError(f"{folder}: holds no label map (looked for {suffixes}); it holds {describe(inside)}")
-    return found
+    return maps
 
 
-def measure_files(pair: LabelPair, reading: Reading) -> ScanFigures:
+def measure_files(pair: LabelPair, reading: Reading) -> ScanScores:
     """The figures of a pair. Raises UserError as `read_pair` does."""
-    found, truth, spacing = read_pair(pair, reading)
-    return measure_scan(found, truth, reading.num_class, spacing)
+    prediction, target, spacing = read_pair(pair, reading)
+    return measure_scan(prediction, target, reading.num_class, spacing)
 
 
 def read_pair(pair: LabelPair, reading: Reading,
               ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float] | None]:
-    """The found and the true label map of a scan, uint8 (D, H, W) both, and its spacing along these in mm.
+    """Prediction and target of a scan, uint8 (D, H, W) both, and its spacing along these in mm.
 
     Raises:
         UserError: a file is damaged, the scan has no labels, the two differ in shape, or the map holds labels
             that are no classes.
     """
-    found = read_labels(pair.map, reading.axis)
+    prediction = read_labels(pair.map, reading.axis)
     # The image is not looked at: any window keeps it from being refused for want of one.
     pixels = read_scan(pair.scan, dataclasses.replace(reading, window=reading.window or (0.0, 1.0)))
     if pixels.labels is None:
         raise UserError(f"{pair.scan.image}: has no label map, so nothing can be measured; add it, or take "
                         "the scan out")
-    if found.shape != pixels.labels.shape:
-        raise UserError(f"{pair.map}: has the shape {found.shape}, its scan {pixels.labels.shape}; write the "
-                        "map at the size of its scan")
-    if found.max() >= reading.num_class:
-        raise UserError(f"{pair.map}: holds the label {found.max()}, expected 0..{reading.num_class - 1}; "
-                        "--num_class counts the background")
-    return found, pixels.labels, pixels.spacing
+    if prediction.shape != pixels.labels.shape:
+        raise UserError(f"{pair.map}: has the shape {prediction.shape}, its scan {pixels.labels.shape}; "
+                        "write the map at the size of its scan")
+    if prediction.max() >= reading.num_class:
+        raise UserError(f"{pair.map}: holds the label {prediction.max()}, expected "
+                        f"0..{reading.num_class - 1}; --num_class counts the background")
+    return prediction, pixels.labels, pixels.spacing

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from utils.metrics.multiclass import FIGURES, STATES
+from utils.metrics.multiclass import METRICS, STATES
 from utils.metrics.scoring import SetScores
 from utils.metrics.tables import Table, points
 
-HEADINGS = dict(zip(FIGURES, ("Dice", "IoU", "HD95", "ASSD", "HD95 mm", "ASSD mm")))
+HEADINGS = dict(zip(METRICS, ("Dice", "IoU", "HD95", "ASSD", "HD95 mm", "ASSD mm")))
 
 PAPER = {
     "Synapse": {
@@ -43,9 +43,9 @@ def means_table(scores: list[SetScores]) -> Table:
     """The means of every set, the methods one below the other."""
     columns = _columns(scores)
     rows = [[entry.dataset, entry.method, entry.scored(),
-             *(shown(name, entry.measures.means()[name]) for name in columns)] for entry in scores]
+             *(shown(name, entry.metrics.means()[name]) for name in columns)] for entry in scores]
     title = ("Means over scans, then classes: Dice and IoU times 100, HD95 and ASSD in voxels unless in mm; "
-             f"rule for absent classes: {scores[0].measures.absent}")
+             f"rule for absent classes: {scores[0].metrics.absent}")
     return Table(title, ["set", "method", "scans", *(HEADINGS[name] for name in columns)], rows)
 
 
@@ -56,13 +56,13 @@ def classes_table(dataset: str, scores: list[SetScores], names: list[str]) -> Ta
     rows = []
     for label, name in enumerate(names[1:]):
         for entry in entries:
-            figures = dict(zip(FIGURES, entry.measures.class_means()[label]))
+            figures = dict(zip(METRICS, entry.metrics.class_means()[label]))
             rows.append([name, entry.method, *(shown(column, figures[column]) for column in columns),
-                         *map(str, entry.measures.states[label])])
+                         *map(str, entry.metrics.states[label])])
     for entry in entries:
-        means = entry.measures.means()
+        means = entry.metrics.means()
         rows.append(["mean", entry.method, *(shown(column, means[column]) for column in columns),
-                     *map(str, entry.measures.states.sum(axis=0))])
+                     *map(str, entry.metrics.states.sum(axis=0))])
     title = (f"{dataset} by class; on the right, how many scans have it in both maps, only in the true one "
              "(missed), only in the found one (false), in neither (absent)")
     return Table(title, ["class", "method", *(HEADINGS[name] for name in columns), *STATES], rows)
@@ -70,7 +70,7 @@ def classes_table(dataset: str, scores: list[SetScores], names: list[str]) -> Ta
 
 def paper_table(scores: list[SetScores], method: str) -> Table:
     """The paper's figures, and behind each how far the method's own lies above (+) or below it."""
-    reached = {entry.dataset: entry.measures.means() for entry in scores if entry.method == method}
+    reached = {entry.dataset: entry.metrics.means() for entry in scores if entry.method == method}
     rows = []
     for dataset, networks in PAPER.items():
         for network, published in networks.items():
@@ -89,20 +89,20 @@ def notes(scores: list[SetScores], names: list[str]) -> list[str]:
     """A line for all that a reader of the figures must know: absent classes, figures and maps left out."""
     lines = []
     for entry in scores:
-        where, measures = f"{entry.dataset}, {entry.method}", entry.measures
-        objects = dict(zip(STATES, measures.states.sum(axis=0)))
-        if objects["both"] < measures.states.sum():
+        where, metrics = f"{entry.dataset}, {entry.method}", entry.metrics
+        objects = dict(zip(STATES, metrics.states.sum(axis=0)))
+        if objects["both"] < metrics.states.sum():
             counts = ", ".join(f"{objects[state]} {state}" for state in STATES[1:])
-            lines.append(f"{where}: of {len(names) - 1} classes in {len(measures.tables)} scans, {counts}: "
-                         f"{CONSEQUENCES[measures.absent]}")
+            lines.append(f"{where}: of {len(names) - 1} classes in {len(metrics.tables)} scans, {counts}: "
+                         f"{CONSEQUENCES[metrics.absent]}")
         for column in ("Dice", "HD95"):
-            unknown = [name for name, figures in zip(names[1:], measures.class_means())
-                       if math.isnan(figures[FIGURES.index(column)])]
+            unknown = [name for name, figures in zip(names[1:], metrics.class_means())
+                       if math.isnan(figures[METRICS.index(column)])]
             if unknown:
                 lines.append(f"{where}: {column} is defined in no scan for {', '.join(unknown)}; the mean is "
                              "that of the other classes")
-        if 0 < measures.without_spacing < len(measures.tables):
-            lines.append(f"{where}: {measures.without_spacing} of {len(measures.tables)} scans do not say "
+        if 0 < metrics.without_spacing < len(metrics.tables):
+            lines.append(f"{where}: {metrics.without_spacing} of {len(metrics.tables)} scans do not say "
                          "their spacing; the figures in mm are those of the others")
         lines += [f"{where}: left out: {defect}" for defect in entry.defects]
     return lines
@@ -118,6 +118,6 @@ def _scale(name: str) -> int:
 
 
 def _columns(scores: list[SetScores]) -> list[str]:
-    """`FIGURES`, without those in mm where no scan says its spacing."""
-    in_mm = any(entry.measures.without_spacing < len(entry.pairs) for entry in scores)
-    return [name for name in FIGURES if in_mm or not name.endswith("_mm")]
+    """`METRICS`, without those in mm where no scan says its spacing."""
+    in_mm = any(entry.metrics.without_spacing < len(entry.pairs) for entry in scores)
+    return [name for name in METRICS if in_mm or not name.endswith("_mm")]

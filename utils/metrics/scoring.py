@@ -26,7 +26,7 @@ class SetScores:
 
     Attributes:
         truths: number of masks or label maps that the set has; `pairs` of them were scored.
-        measures: gathers figures by `add`: `Measures` or `LabelMeasures`.
+        metrics: gathers figures by `add`: `BinaryMetrics` or `MulticlassMetrics`.
         pairs: the scored pairs of files in the order of their names, and `figures` those of each.
         defects: maps that were missing, extra, unreadable or of another size, a line each.
     """
@@ -34,7 +34,7 @@ class SetScores:
     method: str
     dataset: str
     truths: int
-    measures: Any
+    metrics: Any
     pairs: list = field(default_factory=list)
     figures: list = field(default_factory=list)
     defects: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ class SetScores:
             return
         self.pairs.append(pair)
         self.figures.append(outcome)
-        self.measures.add(outcome)
+        self.metrics.add(outcome)
 
     def scored(self) -> str:
         """How many pairs were scored, and of how many if not of all."""

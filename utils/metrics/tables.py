@@ -8,7 +8,7 @@ from utils.metrics.binary import UNDEFINED
 from utils.metrics.scoring import SetScores
 
 COLUMNS = {"meanDic": "mDice", "meanIoU": "mIoU", "wFm": "wFm", "Sm": "Sm", "meanEm": "mEm", "mae": "MAE"}
-"""The six measures of the paper's tables by their name in `MEASURES`."""
+"""The six measures of the paper's tables by their name in `METRICS`."""
 
 PAPER = {
     "CVC-300": {
@@ -62,7 +62,7 @@ def results_table(scores: list[SetScores], mask_rule: str) -> Table:
     """The six measures of every set, the methods one below the other."""
     rows = []
     for entry in scores:
-        result = entry.measures.result()
+        result = entry.metrics.result()
         figures = [f"{100 * result[name]:.3f}" for name in COLUMNS]
         rows.append([entry.dataset, entry.method, entry.scored(), *figures])
     header = ["set", "method", "images", *COLUMNS.values()]
@@ -71,7 +71,7 @@ def results_table(scores: list[SetScores], mask_rule: str) -> Table:
 
 def paper_table(scores: list[SetScores], method: str) -> Table:
     """The paper's Table 1, and behind each figure how far the method's own lies above (+) or below it."""
-    reached = {entry.dataset: entry.measures.result() for entry in scores if entry.method == method}
+    reached = {entry.dataset: entry.metrics.result() for entry in scores if entry.method == method}
     rows = []
     for dataset, networks in PAPER.items():
         own = reached.get(dataset)
@@ -93,8 +93,8 @@ def notes(scores: list[SetScores]) -> list[str]:
     lines = []
     for entry in scores:
         where = f"{entry.dataset}, {entry.method}"
-        lines += [f"{where}: {name} is undefined for {count} of {entry.measures.images} images "
-                  f"({UNDEFINED[name]})" for name, count in entry.measures.undefined.items() if count]
+        lines += [f"{where}: {name} is undefined for {count} of {entry.metrics.images} images "
+                  f"({UNDEFINED[name]})" for name, count in entry.metrics.undefined.items() if count]
         if max(figures.brightest for figures in entry.figures) == 1:
             lines.append(f"{where}: no map has a level above 1, expected 0..255; multiply 0/1 maps by 255")
         lines += [f"{where}: left out: {defect}" for defect in entry.defects]

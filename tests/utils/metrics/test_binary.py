@@ -17,10 +17,10 @@ from tests.helpers.paths import GOLDEN
 from utils.metrics.binary import (
     CURVES,
     FIRST_LEVEL,
-    MEASURES,
+    METRICS,
     THRESHOLDS,
     UNDEFINED,
-    Measures,
+    BinaryMetrics,
     binary_mask,
     measure_pair,
 )
@@ -37,51 +37,51 @@ def golden_pair(case: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def assert_same(actual: dict[str, float], expected: dict[str, float]) -> None:
-    """Compares all figures but those that are NaN in the expected ones."""
-    assert set(actual) == set(expected) == set(MEASURES)
-    for name, figure in expected.items():
-        if not np.isnan(figure):
-            assert_close(actual[name], figure, "metrics", name)
+    """Compares all scores but those that are NaN in the expected ones."""
+    assert set(actual) == set(expected) == set(METRICS)
+    for name, score in expected.items():
+        if not np.isnan(score):
+            assert_close(actual[name], score, "metrics", name)
 
 
-# ---------------------------------------------------------------- published figures
+# ---------------------------------------------------------------- published scores
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=[case["kind"] for case in CASES])
-def test_published_figures(case):
-    measures = Measures(mask_rule="published")
-    measures.update(*golden_pair(case))
-    figures, expected = measures.result(), CASES[case]["metrics"]
-    assert_same(figures, expected)
-    for name in (name for name, figure in expected.items() if np.isnan(figure)):
-        assert figures[name] == DEFINED[name]
+def test_published_scores(case):
+    metrics = BinaryMetrics(mask_rule="published")
+    metrics.update(*golden_pair(case))
+    scores, expected = metrics.result(), CASES[case]["metrics"]
+    assert_same(scores, expected)
+    for name in (name for name, score in expected.items() if np.isnan(score)):
+        assert scores[name] == DEFINED[name]
 
 
-def test_undefined_figures_are_counted():
-    measures = Measures(mask_rule="published")
+def test_undefined_scores_are_counted():
+    metrics = BinaryMetrics(mask_rule="published")
     for case in range(len(CASES)):
-        measures.update(*golden_pair(case))
-    assert measures.images == len(CASES)
-    assert measures.undefined == {"wFm": 1, "Sm": 0, "Spe": 1}
-    assert np.isfinite(list(measures.result().values())).all()
+        metrics.update(*golden_pair(case))
+    assert metrics.images == len(CASES)
+    assert metrics.undefined == {"wFm": 1, "Sm": 0, "Spe": 1}
+    assert np.isfinite(list(metrics.result().values())).all()
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=[case["kind"] for case in CASES])
-def test_oracle_gives_the_published_figures(case):
+def test_reference_gives_the_published_scores(case):
     levels, mask = golden_pair(case)
-    figures, expected = binary.measure(levels, mask > 0), CASES[case]["metrics"]
-    assert_same(figures, expected)
-    assert {name for name in MEASURES if np.isnan(figures[name])} == \
-        {name for name in MEASURES if np.isnan(expected[name])}
+    scores, expected = binary.measure(levels, mask > 0), CASES[case]["metrics"]
+    assert_same(scores, expected)
+    assert {name for name in METRICS if np.isnan(scores[name])} == \
+        {name for name in METRICS if np.isnan(expected[name])}
 
 
 def test_means_over_images_come_before_those_over_thresholds():
     pairs = [golden_pair(case) for case in (0, 9)]
-    measures, dice = Measures("published"), []
+    metrics, dice = BinaryMetrics("published"), []
     for levels, mask in pairs:
-        dice.append(measures.update(levels, mask).curves[CURVES.index("Dic")])
-    assert_close(measures.curves()["Dic"], np.mean(dice, axis=0), "metrics")
-    assert measures.result()["maxDic"] == np.mean(dice, axis=0).max() < np.max(dice, axis=1).mean()
+        dice.append(metrics.update(levels, mask).curves[CURVES.index("Dic")])
+    assert_close(metrics.curves()["Dic"], np.mean(dice, axis=0), "metrics")
+    assert metrics.result()["maxDic"] == np.mean(dice, axis=0).max() < np.max(dice, axis=1).mean()
 
 
 def test_thresholds_miss_the_equal_level_in_66_places():
@@ -91,7 +91,7 @@ def test_thresholds_miss_the_equal_level_in_66_places():
     assert np.count_nonzero(marked != np.arange(1, 257)) == 66
 
 
-# ---------------------------------------------------------------- the oracle on drawn maps
+# ---------------------------------------------------------------- the reference on synthetic maps
 
 # Levels and masks that reach the corners: maps of one level or black but for a patch; masks empty, full,
 # of one pixel, in the first row, in several parts.
@@ -114,23 +114,23 @@ def pairs(draw):
 
 @hypothesis.settings(deadline=None, max_examples=150)
 @hypothesis.given(pairs())
-def test_oracle_on_drawn_maps(pair):
-    compare_with_oracle(*pair)
+def test_reference_on_synthetic_maps(pair):
+    compare_with_reference(*pair)
 
 
 @hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(SHAPES, st.integers(0, 255), st.integers(0, 255), st.data())
-def test_oracle_on_quarters_of_one_level(shape, level, other, data):
+def test_reference_on_quarters_of_one_level(shape, level, other, data):
     """Whether such a quarter counts as alike hangs on the rounding of its mean in the published code."""
     levels = np.full(shape, level, np.uint8)
     levels[:data.draw(st.integers(0, shape[0])), :data.draw(st.integers(0, shape[1]))] = other
     mask = np.zeros(shape, bool)
     mask[data.draw(st.integers(0, shape[0] - 1)):, data.draw(st.integers(0, shape[1] - 1)):] = True
-    compare_with_oracle(levels, mask)
+    compare_with_reference(levels, mask)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_oracle_on_blobs_of_a_real_size(seed):
+def test_reference_on_blobs_of_a_real_size(seed):
     """Soft blobs with errors far from the mask: crops, distances and neighbours' errors all matter."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:157, :211]
@@ -140,17 +140,17 @@ def test_oracle_on_blobs_of_a_real_size(seed):
         mask |= np.hypot(y - row, x - column) < radius
         row, column = row + rng.normal(0, 8), column + rng.normal(0, 8)
         soft = np.maximum(soft, 1 / (1 + np.exp((np.hypot(y - row, x - column) - radius) / 3)))
-    compare_with_oracle((255 * soft).astype(np.uint8), mask)
+    compare_with_reference((255 * soft).astype(np.uint8), mask)
 
 
-def compare_with_oracle(levels: np.ndarray, mask: np.ndarray) -> None:
+def compare_with_reference(levels: np.ndarray, mask: np.ndarray) -> None:
     with np.errstate(invalid="ignore"):
         expected = binary.measure(levels, mask)
-    figures = measure_pair(levels, mask)
-    assert_same(figures.result(), expected)
+    scores = measure_pair(levels, mask)
+    assert_same(scores.result(), expected)
     undefined = {name for name in UNDEFINED if np.isnan(expected.get(name, expected.get(f"mean{name}")))}
-    assert set(figures.undefined) == undefined
-    assert np.isfinite(list(figures.result().values())).all()
+    assert set(scores.undefined) == undefined
+    assert np.isfinite(list(scores.result().values())).all()
 
 
 # ---------------------------------------------------------------- masks and misuse
@@ -161,15 +161,15 @@ def test_mask_rules():
     assert binary_mask(grey, "mid").tolist() == [[False, False, False, False, True, True]]
     assert binary_mask(grey, "published").tolist() == [[False, True, True, True, True, True]]
     with pytest.raises(ValueError, match="'middle' is unknown; known are mid, published"):
-        Measures(mask_rule="middle")
+        BinaryMetrics(mask_rule="middle")
 
 
 def test_a_bool_mask_is_taken_as_it_is():
     levels, mask = golden_pair(0)
-    measures = [Measures("published"), Measures("mid")]
-    measures[0].update(levels, mask)
-    measures[1].update(levels, mask > 0)
-    assert measures[0].result() == measures[1].result()
+    metrics = [BinaryMetrics("published"), BinaryMetrics("mid")]
+    metrics[0].update(levels, mask)
+    metrics[1].update(levels, mask > 0)
+    assert metrics[0].result() == metrics[1].result()
 
 
 @pytest.mark.parametrize("levels, mask, complaint", [
@@ -182,28 +182,28 @@ def test_a_bool_mask_is_taken_as_it_is():
 ])
 def test_wrong_arrays_are_refused(levels, mask, complaint):
     with pytest.raises(ValueError, match=complaint):
-        Measures().update(levels, mask)
+        BinaryMetrics().update(levels, mask)
 
 
 def test_images_of_pillow_are_taken():
     levels, mask = golden_pair(0)
-    direct, by_image = Measures(), Measures()
+    direct, by_image = BinaryMetrics(), BinaryMetrics()
     direct.update(levels, mask)
     by_image.update(Image.fromarray(levels), Image.fromarray(mask))
     assert by_image.result() == direct.result()
 
 
-def test_no_image_no_figures():
+def test_no_image_no_scores():
     with pytest.raises(ValueError, match="no image was measured"):
-        Measures().result()
+        BinaryMetrics().result()
 
 
 def test_input_is_left_alone_and_may_be_read_only():
     levels, mask = golden_pair(0)
     kept = levels.copy(), mask.copy()
     levels.flags.writeable = mask.flags.writeable = False
-    first = Measures("published").update(levels, mask)
-    again = Measures("published").update(np.asfortranarray(levels), np.asfortranarray(mask))
+    first = BinaryMetrics("published").update(levels, mask)
+    again = BinaryMetrics("published").update(np.asfortranarray(levels), np.asfortranarray(mask))
     assert first.result() == again.result()
     np.testing.assert_array_equal(levels, kept[0])
     np.testing.assert_array_equal(mask, kept[1])
