@@ -1,6 +1,6 @@
 """Files of weights, read into NumPy arrays: PyTorch's, Jittor's and our own.
 
-Neither PyTorch nor Jittor is imported, and nothing in a file is run (unpickle.py).
+Neither PyTorch nor Jittor is imported, and nothing in a file is run (unpickler.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ JITTOR_END = b"HCAJSLHD"
 # memory; elsewhere Python's own exceptions tell.
 _MALFORMED = (
     ValueError, TypeError, AttributeError, LookupError, OverflowError, EOFError, MemoryError, RuntimeError,
-    struct.error, zipfile.BadZipFile, zlib.error,
+    pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error,
 )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from typing import BinaryIO
 
 import numpy as np
 
-from utils.checkpoint.unpickler import dense
+MAX_DIMENSIONS = 32  # NumPy's own limit
+ELEMENT_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 
 
 def member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -44,3 +46,28 @@ def header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(stream)
     return np.lib.format.read_array_header_2_0(stream)
+
+
+def dense(raw: bytes, dtype: np.dtype, shape: tuple[int, ...], fortran: bool) -> np.ndarray:
+    """The array of this ``shape`` and little-endian numeric ``dtype`` with the content ``raw``; a view of it.
+
+    Raises:
+        ValueError: the three do not belong together, or the type is not of plain numbers.
+    """
+    if not isinstance(dtype, np.dtype):
+        raise ValueError("holds an array without a type")
+    if dtype.str[1:] not in ELEMENT_TYPES:
+        raise ValueError(f"holds an array of {dtype}, not of plain numbers")
+    if dtype.str[0] == ">":
+        raise ValueError("holds big-endian numbers, little-endian ones are expected")
+    check_sizes("shape", shape)
+    if math.prod(shape) * dtype.itemsize != len(raw):
+        raise ValueError(f"declares an array of shape {shape} and {dtype} over {len(raw)} bytes")
+    return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def check_sizes(what: str, sizes: object) -> None:
+    if not isinstance(sizes, tuple) or len(sizes) > MAX_DIMENSIONS:
+        raise ValueError(f"holds an array whose {what} is not a tuple of sizes")
+    if not all(isinstance(size, int) and size >= 0 for size in sizes):
+        raise ValueError(f"holds an array whose {what} is not of natural numbers")

@@ -1,50 +1,30 @@
 """Reads pickled weights without running what a pickle asks for.
 
-`pickle.load` calls whatever function a file names. This interpreter knows the opcodes that weights consist
-of and the few names in `GLOBALS`, each standing for a function of this file; everything else is refused.
-Nothing is imported, no attribute of a named thing is set, and time and memory grow with the file at most.
+`pickle.load` calls whatever function a file names. Here a pickle may use the opcodes that weights consist of
+and the few names in `GLOBALS`, each standing for a function of this file; everything else is refused. Nothing
+is imported, no attribute of a named thing is set, and time and memory grow with the file at most.
+
+The unpickler is the one that Python has in Python, `pickle._Unpickler`. `pickle.Unpickler`, in C, lets no opcode
+be changed: it hashes every dictionary key (800 bytes of nested tuples take for ever) and allots its memo by the
+largest index (9 bytes take up to 64 GB).
 """
 
 from __future__ import annotations
 
 import math
-import pickletools
+import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
 from types import FunctionType
-from typing import BinaryIO, Callable
+from typing import BinaryIO
 
 import numpy as np
 
-MAX_OPCODES = 1_000_000  # PraNet-V2 with both moments of its optimiser takes about 150 000
-MAX_DIMENSIONS = 32  # NumPy's own limit
-ELEMENT_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
+from utils.checkpoint.npy import ELEMENT_TYPES, check_sizes, dense
+
+MAX_READS = 1_000_000  # of its opcodes and their arguments; a PraNet-V2 with Adam's moments takes 130 000
+MAX_KEY_BITS = 60  # integers up to there are their own hash
 BFLOAT16 = "bfloat16"  # NumPy has none: such storages are widened to float32, which is exact
-
-
-def dense(raw: bytes, dtype: np.dtype, shape: tuple[int, ...], fortran: bool) -> np.ndarray:
-    """The array of this ``shape`` and little-endian numeric ``dtype`` with the content ``raw``; a view of it.
-
-    Raises:
-        ValueError: the three do not belong together, or the type is not of plain numbers.
-    """
-    if not isinstance(dtype, np.dtype):
-        raise ValueError("holds an array without a type")
-    if dtype.str[1:] not in ELEMENT_TYPES:
-        raise ValueError(f"holds an array of {dtype}, not of plain numbers")
-    if dtype.str[0] == ">":
-        raise ValueError("holds big-endian numbers, little-endian ones are expected")
-    _check_sizes("shape", shape)
-    if math.prod(shape) * dtype.itemsize != len(raw):
-        raise ValueError(f"declares an array of shape {shape} and {dtype} over {len(raw)} bytes")
-    return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _check_sizes(what: str, sizes: object) -> None:
-    if not isinstance(sizes, tuple) or len(sizes) > MAX_DIMENSIONS:
-        raise ValueError(f"holds an array whose {what} is not a tuple of sizes")
-    if not all(isinstance(size, int) and size >= 0 for size in sizes):
-        raise ValueError(f"holds an array whose {what} is not of natural numbers")
 
 
 @dataclass
@@ -117,9 +97,9 @@ def _ordered_dict(pairs: list | None = None) -> OrderedDict:
 def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None) -> Tensor:
     if not isinstance(storage, Storage):
         raise ValueError("holds a tensor without a storage")
-    _check_sizes("shape", shape)
-    _check_sizes("stride", strides)
-    _check_sizes("offset", (offset,))
+    check_sizes("shape", shape)
+    check_sizes("stride", strides)
+    check_sizes("offset", (offset,))
     if metadata:
         raise ValueError("holds a negated or conjugated view; save a plain copy of it")
     return Tensor(storage, offset, shape, strides)
@@ -185,162 +165,62 @@ GLOBALS = {
 GLOBALS.update({name.replace(".core.", "._core."): GLOBALS[name] for name in GLOBALS})  # as NumPy 2 says
 
 
-_OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
-_STOP = _OPCODES[b"."]
-_LITERALS = frozenset((
-    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINSTRING", "BINSTRING", "SHORT_BINUNICODE",
-    "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8",
-))
+class _LimitedStream:
+    """The stream that a pickle is read from; it ends the reading of one that goes on and on."""
+
+    def __init__(self, stream: BinaryIO):
+        self.stream = stream
+        self.reads = 0
+
+    def read(self, size: int) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise ValueError(f"has a pickle of more than {MAX_READS} pieces")
+        return self.stream.read(size)
+
+    def readline(self) -> bytes:
+        return self.stream.readline()
 
 
-def safe_load(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> object:
-    """Interprets one pickle and leaves ``stream`` behind it.
-
-    Arrays come as objects with an ``array`` attribute. ``storages`` receives the PyTorch storages that the
-    pickle refers to, by key, for the caller to fill; without it such a reference is refused.
-
-    Raises:
-        ValueError: an opcode or a name is not one that weights need, or the pickle is malformed; a malformed
-            one may also raise LookupError, TypeError, AttributeError, OverflowError or MemoryError.
-    """
-    machine = _Machine(storages)
-    for _ in range(MAX_OPCODES):
-        code = stream.read(1)
-        if not code:
-            raise ValueError("ends in the middle of its pickle")
-        opcode = _OPCODES.get(code)
-        if opcode is None:
-            raise ValueError(f"is no pickle: there is no opcode {code}")
-        if opcode is _STOP:
-            return machine.stack.pop()
-        perform = machine.stack.append if opcode.name in _LITERALS else machine.performer(opcode.name)
-        perform(opcode.arg.reader(stream) if opcode.arg else None)
-    raise ValueError(f"has more than {MAX_OPCODES} pickle opcodes")
+class _Opcodes(dict):
+    def __missing__(self, code: int):
+        raise ValueError(f"uses the pickle opcode {bytes([code])}, which no weights need")
 
 
-def _set_item(mapping: dict, key: object, value: object) -> None:
-    # Names and counts are all the keys there are; hashing a nested tuple could take for ever.
-    if not isinstance(key, (str, int)):
-        raise ValueError(f"has a dictionary key that is a {type(key).__name__}, not a name")
-    mapping[key] = value
+class _Unpickler(pickle._Unpickler):
+    """Python's unpickler; an opcode that is not in ``dispatch`` is refused before its argument is read."""
 
-
-class _Machine:
-    """The stack machine that pickles are written for; one method an opcode."""
-
-    def __init__(self, storages: dict[str, Storage] | None):
-        self.stack: list = []
-        self.marked: list[list] = []  # the stacks below each MARK
-        self.memo: dict[int, object] = {}
+    def __init__(self, stream: BinaryIO, storages: dict[str, Storage] | None):
+        super().__init__(_LimitedStream(stream), encoding="latin-1")
         self.storages = storages
 
-    def performer(self, opcode: str) -> Callable:
-        perform = getattr(self, f"do_{opcode.lower()}", None)
-        if perform is None:  # refused before its argument is read: some take long to parse
-            raise ValueError(f"uses the pickle opcode {opcode}, which no weights need")
-        return perform
+    def load_frame(self):
+        self.read(8)  # the frame's size: reading ahead would only need more memory
 
-    def pop_to_mark(self) -> list:
-        items, self.stack = self.stack, self.marked.pop()
-        return items
+    def find_class(self, module: str, name: str) -> object:
+        path = f"{module}.{name}"
+        if path not in GLOBALS:
+            raise ValueError(f"asks for {path[:200]!r}, which no weights need and which was not run")
+        return GLOBALS[path]
 
-    def top(self, kind: type) -> object:
-        if not isinstance(self.stack[-1], kind):
-            raise ValueError(f"adds items to a {type(self.stack[-1]).__name__}")
-        return self.stack[-1]
+    def load_setitem(self):
+        self._set_items([self.stack.pop(-2), self.stack.pop()])
 
-    def do_proto(self, version):
-        pass
+    def load_setitems(self):
+        self._set_items(self.pop_mark())
 
-    def do_frame(self, size):
-        pass
-
-    def do_mark(self, _):
-        self.marked.append(self.stack)
-        self.stack = []
-
-    def do_none(self, _):
-        self.stack.append(None)
-
-    def do_newtrue(self, _):
-        self.stack.append(True)
-
-    def do_newfalse(self, _):
-        self.stack.append(False)
-
-    def do_empty_tuple(self, _):
-        self.stack.append(())
-
-    def do_tuple1(self, _):
-        self.stack[-1:] = [(self.stack[-1],)]
-
-    def do_tuple2(self, _):
-        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
-
-    def do_tuple3(self, _):
-        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
-
-    def do_tuple(self, _):
-        items = self.pop_to_mark()
-        self.stack.append(tuple(items))
-
-    def do_empty_list(self, _):
-        self.stack.append([])
-
-    def do_append(self, _):
-        item = self.stack.pop()
-        self.top(list).append(item)
-
-    def do_appends(self, _):
-        items = self.pop_to_mark()
-        self.top(list).extend(items)
-
-    def do_empty_dict(self, _):
-        self.stack.append({})
-
-    def do_setitem(self, _):
-        value, key = self.stack.pop(), self.stack.pop()
-        _set_item(self.top(dict), key, value)
-
-    def do_setitems(self, _):
-        items = self.pop_to_mark()
-        target = self.top(dict)
+    def _set_items(self, items: list) -> None:
         for key, value in zip(items[::2], items[1::2]):
-            _set_item(target, key, value)
+            _set_item(self.stack[-1], key, value)
 
-    def do_memoize(self, _):
-        self.memo[len(self.memo)] = self.stack[-1]
-
-    def do_binput(self, index):
-        self.memo[index] = self.stack[-1]
-
-    do_long_binput = do_binput
-
-    def do_binget(self, index):
-        self.stack.append(self.memo[index])
-
-    do_long_binget = do_binget
-
-    def do_global(self, module_and_name):
-        name = module_and_name.replace(" ", ".")
-        if name not in GLOBALS:
-            raise ValueError(f"asks for {name[:200]!r}, which no weights need and which was not run")
-        self.stack.append(GLOBALS[name])
-
-    def do_stack_global(self, _):
-        name, module = self.stack.pop(), self.stack.pop()
-        if not isinstance(name, str) or not isinstance(module, str):
-            raise ValueError("asks for something without a name")
-        self.do_global(f"{module[:100]} {name[:100]}")
-
-    def do_reduce(self, _):
+    def load_reduce(self):
         arguments, function = self.stack.pop(), self.stack.pop()
-        # Only `do_global` puts functions on the stack, so this is one of GLOBALS.
+        # Only `find_class` puts functions on the stack, so this is one of GLOBALS.
         if not isinstance(function, FunctionType) or not isinstance(arguments, tuple):
             raise ValueError(f"calls a {type(function).__name__}, which no weights need")
-        self.stack.append(function(*arguments))
+        self.append(function(*arguments))
 
-    def do_build(self, _):
+    def load_build(self):
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, Pending):
@@ -352,17 +232,56 @@ class _Machine:
         elif not isinstance(target, OrderedDict):  # a state dict's state is its `_metadata`, of no use here
             raise ValueError(f"sets the state of a {type(target).__name__}, which no weights need")
 
-    def do_binpersid(self, _):
-        reference = self.stack.pop()
+    def persistent_load(self, reference: object) -> Storage:
         if self.storages is None or not isinstance(reference, tuple) or reference[0] != "storage":
             raise ValueError("refers to something outside its pickle that is not a storage")
-        _, kind, key, _location, size = reference[:5]
+        _, kind, key, _location, size, *view = reference if len(reference) < 7 else ()
         if (kind not in ELEMENT_TYPES and kind != BFLOAT16) or not isinstance(key, (str, int)):
             raise ValueError("refers to a storage of unknown type or name")
-        if any(reference[5:]):
+        if any(view):
             raise ValueError("holds a view of a storage, as early PyTorch wrote; save it with a later one")
-        _check_sizes("number of elements", (size,))
+        check_sizes("number of elements", (size,))
         storage = self.storages.setdefault(str(key), Storage(kind, size))
         if (storage.kind, storage.size) != (kind, size):
             raise ValueError("uses one storage as two")
-        self.stack.append(storage)
+        return storage
+
+    dispatch = _Opcodes({code[0]: pickle._Unpickler.dispatch[code[0]] for code in (
+        pickle.PROTO, pickle.STOP, pickle.MARK, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE,
+        pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1, pickle.BINFLOAT,
+        pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.BINBYTES, pickle.SHORT_BINBYTES, pickle.BINBYTES8,
+        pickle.BINUNICODE, pickle.SHORT_BINUNICODE, pickle.BINUNICODE8,
+        pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.TUPLE,
+        pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS, pickle.EMPTY_DICT,
+        pickle.MEMOIZE, pickle.BINPUT, pickle.LONG_BINPUT, pickle.BINGET, pickle.LONG_BINGET,
+        pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.BINPERSID,
+    )})
+    dispatch.update({
+        pickle.FRAME[0]: load_frame, pickle.REDUCE[0]: load_reduce, pickle.BUILD[0]: load_build,
+        pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems,
+        pickle.BYTEARRAY8[0]: pickle._Unpickler.load_binbytes8,  # its own allots what a file only declares
+    })
+
+
+def safe_load(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> object:
+    """Loads one pickle and leaves ``stream`` behind it.
+
+    Arrays come as objects with an ``array`` attribute. ``storages`` receives the PyTorch storages that the
+    pickle refers to, by key, for the caller to fill; without it such a reference is refused.
+
+    Raises:
+        ValueError, pickle.UnpicklingError: an opcode or a name is not one that weights need, or the pickle is
+            malformed; a malformed one may also raise EOFError, LookupError, TypeError, AttributeError,
+            OverflowError, MemoryError or struct.error.
+    """
+    return _Unpickler(stream, storages).load()
+
+
+def _set_item(mapping: dict, key: object, value: object) -> None:
+    if not isinstance(mapping, dict):
+        raise ValueError(f"adds items to a {type(mapping).__name__}")
+    # Names and counts are all the keys there are. Hashing a nested tuple could take for ever, and so could
+    # large integers, many of which can be given the same hash.
+    if not isinstance(key, (str, int)) or (isinstance(key, int) and key.bit_length() > MAX_KEY_BITS):
+        raise ValueError(f"has a dictionary key that is a {type(key).__name__}, not a name")
+    mapping[key] = value

@@ -6,13 +6,15 @@ import io
 import json
 import os
 import pickle
+import resource
 import struct
+import time
 import zipfile
 
 import numpy as np
 import pytest
 
-from tests.helpers.small_weights import signed, state_pickle, tensor, text, torch_legacy, torch_zip
+from tests.helpers.small_weights import number, signed, state_pickle, tensor, text, torch_legacy, torch_zip
 from utils.checkpoint.formats import read_weights
 from utils.errors import UserError
 
@@ -210,6 +212,22 @@ def test_nested_tuples_take_no_time(tmp_path, opcodes):
     torch_zip(tmp_path / "net.pth", nested(opcodes), {"0": bytes(24)})
     with pytest.raises(UserError):
         read_weights(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("opcodes", [
+    b"}(" + b"".join(number(key * ((1 << 61) - 1)) + b"N" for key in range(1, 40_000)) + b"u",
+    b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(6)
+    + b"N" * 100_000 + b"tq\x01" + b"h\x01Q" * 40_000,
+    b"Nr\xff\xff\xff\xff",
+    b"\x96" + struct.pack("<Q", 1 << 40),
+], ids=["keys of one hash", "one long reference many times", "largest memo index", "declared bytearray"])
+def test_small_pickles_take_no_time_or_memory(tmp_path, opcodes):
+    torch_zip(tmp_path / "net.pth", b"\x80\x05" + opcodes + b".", {"0": bytes(24)})
+    start, memory = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError):
+        read_weights(tmp_path / "net.pth")
+    assert time.monotonic() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 100_000  # kB
 
 
 def test_other_archives(tmp_path):
