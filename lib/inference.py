@@ -53,29 +53,29 @@ class Segmenter:
         self.model = load_model(self.model_type, weights, num_class, gain)
         self._compiled = False
 
-    def _in_parts(self, images: np.ndarray, finish: Callable[[object, slice], list[np.ndarray]],
-                  ) -> Iterator[np.ndarray]:
-        """Yields what ``finish`` makes of the logits (n,num_class,size,size) of a part of the images.
+    def _in_batches(self, images: np.ndarray, finish: Callable[[object, slice], list[np.ndarray]],
+                    ) -> Iterator[np.ndarray]:
+        """Yields what ``finish`` makes of the logits (n,num_class,size,size) of a batch of the images.
 
         Raises:
             UserError: the device's memory does not hold a single image.
         """
-        done = 0
-        while done < len(images):
-            part = slice(done, done + min(self.max_batch, len(images) - done))
-            results = self._attempt(images, part, finish)
+        start = 0
+        while start < len(images):
+            batch = slice(start, min(start + self.max_batch, len(images)))
+            results = self._try(images, batch, finish)
             if results is None:
-                self._halve(part.stop - part.start)
+                self._halve(batch.stop - batch.start)
             else:
                 yield from results
-                done = part.stop
+                start = batch.stop
 
-    def _attempt(self, images: np.ndarray, part: slice, finish: Callable) -> list[np.ndarray] | None:
+    def _try(self, images: np.ndarray, batch: slice, finish: Callable) -> list[np.ndarray] | None:
         """The results, or None where the device's memory does not hold that many images."""
         compiling = nullcontext() if self._compiled else backend.compiling("first image")
         try:
             with compiling, backend.jt.no_grad():
-                results = finish(self._logits(backend.jt.array(images[part])), part)
+                results = finish(self._logits(backend.jt.array(images[batch])), batch)
         except RuntimeError as error:
             if not is_device_full(error):
                 raise
@@ -92,7 +92,7 @@ class Segmenter:
         return logits / (1 + len(FLIPS)) if self.flips else logits
 
     def _halve(self, tried: int) -> None:
-        """After ``tried`` images at a time were too many."""
+        """Halves the batch after ``tried`` images at a time were too many."""
         backend.jt.gc()  # what was allocated on the way is kept for the next try otherwise
         if tried == 1:
             raise UserError(f"the device's memory does not hold one image at {self.size}x{self.size} pixels; "
@@ -138,11 +138,11 @@ class PolypSegmenter(Segmenter):
         Raises:
             UserError: the device's memory does not hold a single image.
         """
-        def finish(logits, part: slice) -> list[np.ndarray]:
+        def finish(logits, batch: slice) -> list[np.ndarray]:
             return [finish_map(logits[index:index + 1], size, minmax)
-                    for index, size in enumerate(sizes[part])]
+                    for index, size in enumerate(sizes[batch])]
 
-        return self._in_parts(images, finish)
+        return self._in_batches(images, finish)
 
 
 class ScanSegmenter(Segmenter):
@@ -157,7 +157,7 @@ class ScanSegmenter(Segmenter):
         Raises:
             UserError: the device's memory does not hold a single image.
         """
-        return self._in_parts(images, lambda logits, part: list(argmax_labels(logits)))
+        return self._in_batches(images, lambda logits, batch: list(argmax_labels(logits)))
 
 
 def argmax_labels(logits) -> np.ndarray:
@@ -166,12 +166,12 @@ def argmax_labels(logits) -> np.ndarray:
 
 
 def network_of(weights: str | os.PathLike) -> str:
-    """The network that a file of ours says it is of. Raises UserError if it says nothing."""
-    said = read_info(weights).get("model_type")
-    if not isinstance(said, str):
+    """The name of the network that a file of ours says it is of. Raises UserError if it says nothing."""
+    name = read_info(weights).get("model_type")
+    if not isinstance(name, str):
         raise UserError(f"{weights}: does not say which network it is of; give --model_type")
-    find_network(said)
-    return said
+    find_network(name)
+    return name
 
 
 def finish_map(logits, size: tuple[int, int], minmax: bool) -> np.ndarray:
@@ -196,10 +196,10 @@ def load_model(model_type: str, weights: str | os.PathLike, num_class: int | Non
     """
     from lib.assembly import build_model
 
-    said = read_info(weights)  # a stranger's, perhaps
+    info = read_info(weights)  # a stranger's, perhaps
     if num_class is None:
-        num_class = said["num_class"] if isinstance(said.get("num_class"), int) else 1
-    model = build_model(model_type, num_class, gain or said.get("gain") or GAINS[0])
+        num_class = info["num_class"] if isinstance(info.get("num_class"), int) else 1
+    model = build_model(model_type, num_class, gain or info.get("gain") or GAINS[0])
     unexpected = load_weights(model, weights, allow_unexpected=True).unexpected
     if unexpected:
         print(f"{weights}: {len(unexpected)} names are not part of {model_type} and are left out: "

@@ -1,5 +1,5 @@
-"""Deep supervision: the loss of one map in PraNet-V1 and of one pair of maps in PraNet-V2; that of all maps
-where there are several classes.
+"""Losses of deep supervision: of one map in PraNet-V1, of a pair in PraNet-V2, of all maps where there are
+several classes.
 
 Maps are logits (N,num_class,H,W). Masks are in [0,1] and of the same shape, and may be soft; their losses are
 the mean over images and classes, and ``weight`` is `lib.ops.boundary_weight` of the mask.
@@ -19,12 +19,12 @@ DICE_SMOOTH = 1e-5
 
 
 def v2_loss(fg, bg, mask, weight):
-    """PraNet-V2: weighted BCE and IoU of the foreground, and weighted BCE of the background on 1 - mask."""
+    """The loss of PraNet-V2: weighted BCE and IoU of fg on mask, and weighted BCE of bg on 1 - mask."""
     return ops.structure_loss(fg, bg, mask, weight, BACKGROUND_WEIGHT)
 
 
 def v1_loss(logits, mask, weight, weighted_bce: bool = False):
-    """PraNet-V1: BCE and weighted IoU.
+    """The loss of PraNet-V1: BCE and weighted IoU.
 
     The BCE is the plain mean: the published ``reduce='none'`` is taken as true, so that its weights never
     act. ``weighted_bce`` makes it what the paper says.
@@ -33,9 +33,9 @@ def v1_loss(logits, mask, weight, weighted_bce: bool = False):
 
 
 def mutation_loss(fgs: list, bgs: list, labels) -> list:
-    """The loss of several classes as PraNet-V2 trains EMCAD: the terms `MULTICLASS_TERMS`, to be summed.
+    """The terms `MULTICLASS_TERMS` of the loss of several classes, to be summed, as PraNet-V2 trains EMCAD.
 
-    Each is the sum, over every choice of at least one of the maps, of its share of a loss of the chosen maps'
+    Each is the sum, over every choice of at least one of the maps, of a weighted loss of the chosen maps'
     sum: cross entropy and Dice of the foregrounds, BCE of the backgrounds on what is not the class. Dice is
     that of the batch, with squares in the denominator, and the mean over all classes, the background among
     them. Where other processes have a part of the batch it is that of all parts.
@@ -57,17 +57,17 @@ def mutation_loss(fgs: list, bgs: list, labels) -> list:
     regions = _over_whole_batch(sums[:, 2:], batch)
     inter, both = regions[:, :classes], regions[:, classes:]
     dice = (1.0 - (2.0 * inter + DICE_SMOOTH) / (both + DICE_SMOOTH)).sum() / classes
-    shares = MULTICLASS_WEIGHTS["dual" if bgs else "single"]
-    return [(share * term).float32() for share, term in zip(shares, (entropy, dice, background))]
+    weights = MULTICLASS_WEIGHTS["dual" if bgs else "single"]
+    return [(weight * term).float32() for weight, term in zip(weights, (entropy, dice, background))]
 
 
 def _over_whole_batch(sums, images: int):
     """Sums over this process's images to those over the batch.
 
-    A loss is multiplied by the process's share of the batch, as for a mean, before gradients are added up
+    A loss is multiplied by the shard's fraction of the batch, as for a mean, before gradients are added up
     over processes; one of sums over the batch is not to be, hence the division.
     """
-    share = collectives.current_shard(images)
-    if not share.split:
+    shard = collectives.current_shard(images)
+    if not shard.split:
         return sums
-    return collectives.all_reduce_batch(sums.detach()) + (sums - sums.detach()) / share.fraction
+    return collectives.all_reduce_batch(sums.detach()) + (sums - sums.detach()) / shard.fraction

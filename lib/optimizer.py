@@ -1,4 +1,4 @@
-"""Adam and AdamW as PyTorch computes them, the gradients clamped by value; a network's moving average."""
+"""Adam and AdamW as PyTorch computes them, with gradients clamped by value; a network's moving average."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class Adam:
         self.squares = [jt.zeros_like(value).stop_grad() for value in parameters]
 
     def step(self, loss, lr: float) -> None:
-        """Takes the gradient of ``loss`` and moves every parameter once with rate ``lr``.
+        """Moves every parameter once, with rate ``lr``, by the gradient of ``loss``.
 
         Raises ValueError if a step was taken of this loss before: its graph is gone.
         """
         if loss.is_stop_grad():
             raise ValueError("the loss has no gradient; each step needs one computed anew")
         scaled = loss if self.loss_scale == 1.0 else loss * self.loss_scale
-        gradients = [collectives.all_reduce(each) for each in ops.grad_and_release(scaled, self.parameters)]
+        grads = [collectives.all_reduce(each) for each in ops.grad_and_release(scaled, self.parameters)]
         loss.stop_grad()
         self.steps += 1
-        ops.adam_step(self.parameters, gradients, self.means, self.squares, self.clip,
+        ops.adam_step(self.parameters, grads, self.means, self.squares, self.clip,
                       rate=lr / (1.0 - ops.BETAS[0] ** self.steps),
                       correction=(1.0 - ops.BETAS[1] ** self.steps) ** 0.5,
                       decay=1.0 - lr * self.weight_decay, scale=1.0 / self.loss_scale)
@@ -64,24 +64,26 @@ class MovingAverage:
 
     def __init__(self, model, decay: float):
         self.decay, self.steps = decay, 0
-        self.own = model.state_dict()
-        self.values = {name: jt.array(value.numpy()).stop_grad() for name, value in self.own.items()}
+        self.variables = model.state_dict()
+        self.values = {name: jt.array(value.numpy()).stop_grad() for name, value in self.variables.items()}
 
     def step(self) -> None:
         """Takes in the network's values after an optimizer step."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        ops.ema_step(list(self.values.values()), list(self.own.values()), decay)
+        ops.ema_step(list(self.values.values()), list(self.variables.values()), decay)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """While the block runs, the network has the average's values; then its own again, bit for bit."""
-        own = {name: value.numpy() for name, value in self.own.items()}
+        """Gives the network the average's values within the block; then its own again, bit for bit."""
+        own = {name: variable.numpy() for name, variable in self.variables.items()}
         try:
-            for name, value in self.own.items():
-                value.update(self.values[name].numpy())
+            self._set({name: value.numpy() for name, value in self.values.items()})
             yield
         finally:
-            for name, value in self.own.items():
-                value.update(own[name])
+            self._set(own)
             jt.sync_all()
+
+    def _set(self, values: dict) -> None:
+        for name, variable in self.variables.items():
+            variable.update(values[name])

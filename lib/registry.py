@@ -1,4 +1,4 @@
-"""What the networks are called, made of and known by, without building any: there before Jittor is loaded."""
+"""Names, parts and signatures of the networks, without building any: there before Jittor is loaded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NETWORKS = {
 
 
 def find_network(name: str) -> Network:
-    """Raises UserError, listing the known names, for an unknown one."""
+    """The network of this name. Raises UserError, listing the known names, for an unknown one."""
     if name not in NETWORKS:
         raise UserError(f"unknown network {name!r}; the known ones are {', '.join(NETWORKS)}")
     return NETWORKS[name]

@@ -32,7 +32,7 @@ class _Stage(nn.Module):
 class ReverseAttention(_Stage):
     """One stage of PraNet-V1 (Fan et al., "PraNet: Parallel Reverse Attention Network", MICCAI 2020).
 
-    The feature is weighted by what the deeper map has not found, and the stage's map corrects the deeper one.
+    The feature is weighted by the deeper map's background, and the stage's map corrects the deeper one.
     """
 
     def __init__(self, inputs: int, channels: int, convs: int, kernel_size: int, head_kernel_size: int,
@@ -50,7 +50,7 @@ class ReverseAttention(_Stage):
 class DualSupervisedReverseAttention(nn.Module):
     """DSRA (PraNet-V2): foreground and background maps of a feature.
 
-    The former is raised by what the deeper stage found, see `lib.ops.dsra_gain`.
+    The former is raised by the deeper stage's maps, see `lib.ops.dsra_gain`.
     """
 
     def __init__(self, channels: int, num_class: int, kernel_size: int = 3, gain: str = "softmax"):

@@ -12,7 +12,7 @@ def resize(x, factor: float, align_corners: bool = False):
 
 
 def dsra(fg, guide_fg, guide_bg, gain: str):
-    """The foreground raised by what the deeper stage found, whose maps have its size."""
+    """The foreground raised by the deeper stage's maps, which have its size."""
     difference = guide_fg - guide_bg
     gamma = {"softmax": lambda: difference.softmax(1), "sigmoid": difference.sigmoid,
              "difference": lambda: difference}[gain]()
@@ -41,32 +41,32 @@ class ReceptiveField(nn.Module):
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.branch0 = nn.Sequential(BasicConv2d(inputs, outputs))
-        for i, size in enumerate((3, 5, 7), start=1):
-            setattr(self, f"branch{i}", nn.Sequential(
-                BasicConv2d(inputs, outputs), BasicConv2d(outputs, outputs, (1, size)),
-                BasicConv2d(outputs, outputs, (size, 1)), BasicConv2d(outputs, outputs, 3, dilation=size)))
+        self.branch1, self.branch2, self.branch3 = (nn.Sequential(
+            BasicConv2d(inputs, outputs), BasicConv2d(outputs, outputs, (1, size)),
+            BasicConv2d(outputs, outputs, (size, 1)), BasicConv2d(outputs, outputs, 3, dilation=size))
+            for size in (3, 5, 7))
         self.conv_cat = BasicConv2d(4 * outputs, outputs, 3)
         self.conv_res = BasicConv2d(inputs, outputs)
 
     def forward(self, x):
-        branches = torch.cat([getattr(self, f"branch{i}")(x) for i in range(4)], dim=1)
-        return F.relu(self.conv_cat(branches) + self.conv_res(x))
+        branches = self.branch0, self.branch1, self.branch2, self.branch3
+        return F.relu(self.conv_cat(torch.cat([branch(x) for branch in branches], dim=1)) + self.conv_res(x))
 
 
-class Aggregation(nn.Module):
+class Aggregation(nn.ModuleDict):
     """The partial decoder; for ``sides`` see `PraNet`."""
 
     def __init__(self, width: int, num_class: int, sides: tuple[str, ...]):
         super().__init__()
-        for i in range(1, 5):
-            setattr(self, f"conv_upsample{i}", BasicConv2d(width, width, 3))
+        self.conv_upsample1, self.conv_upsample2, self.conv_upsample3, self.conv_upsample4 = (
+            BasicConv2d(width, width, 3) for _ in range(4))
         self.conv_upsample5 = BasicConv2d(2 * width, 2 * width, 3)
         self.conv_concat2 = BasicConv2d(2 * width, 2 * width, 3)
         self.conv_concat3 = BasicConv2d(3 * width, 3 * width, 3)
         self.conv4 = BasicConv2d(3 * width, 3 * width, 3)
         self.heads = [f"conv5{side}" for side in sides]
         for head in self.heads:
-            setattr(self, head, nn.Conv2d(3 * width, num_class, 1))
+            self[head] = nn.Conv2d(3 * width, num_class, 1)
 
     def forward(self, a, b, c):
         """a at 1/32, b at 1/16, c at 1/8; returns one map at 1/8 for each side."""
@@ -78,4 +78,4 @@ class Aggregation(nn.Module):
         b2 = self.conv_concat2(torch.cat([b1, self.conv_upsample4(up(a))], dim=1))
         c2 = self.conv_concat3(torch.cat([c1, self.conv_upsample5(up(b2))], dim=1))
         x = self.conv4(c2)
-        return [getattr(self, head)(x) for head in self.heads]
+        return [self[head](x) for head in self.heads]

@@ -99,7 +99,7 @@ class Gate(nn.Module):
         return x * self.psi(F.relu(self.W_g(guide) + self.W_x(x))).sigmoid()
 
 
-class Decoder(nn.Module):
+class Decoder(nn.ModuleDict):
     def __init__(self, channels: tuple[int, ...], num_class: int, dual: bool, gain: str):
         super().__init__()
         self.dual, self.gain = dual, gain
@@ -107,16 +107,15 @@ class Decoder(nn.Module):
         for level in LEVELS:
             width = widths[level]
             if level < 4:
-                setattr(self, f"eucb{level}", UpBlock(widths[level + 1], width))
-                setattr(self, f"lgag{level}", Gate(width))
-            setattr(self, f"mscb{level}", nn.Sequential(MultiScaleBlock(width)))
+                self[f"eucb{level}"], self[f"lgag{level}"] = UpBlock(widths[level + 1], width), Gate(width)
+            self[f"mscb{level}"] = nn.Sequential(MultiScaleBlock(width))
         for level in LEVELS:
-            setattr(self, f"cab{level}", ChannelAttention(widths[level]))
+            self[f"cab{level}"] = ChannelAttention(widths[level])
         self.sab = SpatialAttention()
         for level in LEVELS if dual else ():
+            size = 1 if level == 4 else 3
             for side in ("fg", "bg"):
-                setattr(self, f"ConvBlock{level}_{side}",
-                        BasicConv2d(widths[level], num_class, 1 if level == 4 else 3))
+                self[f"ConvBlock{level}_{side}"] = BasicConv2d(widths[level], num_class, size)
 
     def forward(self, features):
         """Features from coarse to fine; with DSRA the pairs of maps as well."""
@@ -125,21 +124,21 @@ class Decoder(nn.Module):
             if x is None:
                 x = skip
             else:
-                guide = getattr(self, f"eucb{level}")(x)
-                x = guide + getattr(self, f"lgag{level}")(guide, skip)
-            x = getattr(self, f"cab{level}")(x) * x
+                guide = self[f"eucb{level}"](x)
+                x = guide + self[f"lgag{level}"](guide, skip)
+            x = self[f"cab{level}"](x) * x
             x = self.sab(x) * x
-            x = getattr(self, f"mscb{level}")(x)
+            x = self[f"mscb{level}"](x)
             refined.append(x)
             if self.dual:
-                fg, bg = (getattr(self, f"ConvBlock{level}_{side}")(x) for side in ("fg", "bg"))
+                fg, bg = (self[f"ConvBlock{level}_{side}"](x) for side in ("fg", "bg"))
                 if pairs:
                     fg = dsra(fg, *(resize(guide, 2) for guide in pairs[-1]), self.gain)
                 pairs.append((fg, bg))
         return refined, pairs
 
 
-class EMCAD(nn.Module):
+class EMCAD(nn.ModuleDict):
     def __init__(self, num_class: int, dual: bool, gain: str):
         super().__init__()
         self.conv = grey_to_colour()
@@ -147,7 +146,7 @@ class EMCAD(nn.Module):
         self.dual = dual
         self.decoder = Decoder(self.backbone.channels, num_class, dual, gain)
         for level, width in zip(LEVELS, reversed(self.backbone.channels)):
-            setattr(self, f"out_head{level}", nn.Conv2d(width, num_class, 1))  # unused with DSRA
+            self[f"out_head{level}"] = nn.Conv2d(width, num_class, 1)  # unused with DSRA
 
     def forward(self, x):
         """Maps from coarse to fine; with DSRA the foregrounds, then the backgrounds."""
@@ -155,7 +154,7 @@ class EMCAD(nn.Module):
         if self.dual:
             maps = [fg for fg, _ in pairs] + [bg for _, bg in pairs]
         else:
-            maps = [getattr(self, f"out_head{level}")(each) for level, each in zip(LEVELS, refined)]
+            maps = [self[f"out_head{level}"](each) for level, each in zip(LEVELS, refined)]
         return [resize(each, factor) for each, factor in zip(maps, (32, 16, 8, 4) * 2)]
 
     def losses(self, maps, mask):

@@ -1,4 +1,4 @@
-"""The losses of one map (V1) and of one pair of maps (V2), logits and masks (N,num_class,H,W); and of several
+"""The losses of one map (V1), of one pair of maps (V2), logits and masks (N,num_class,H,W), and of several
 classes, labels (N,H,W)."""
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def mutation_loss(fgs, bgs, labels):
     return terms
 
 
-def _dice_loss(found, target):
-    inter, squares = ((found * target).sum((0, 2, 3)), (found ** 2 + target ** 2).sum((0, 2, 3)))
+def _dice_loss(prediction, target):
+    inter = (prediction * target).sum((0, 2, 3))
+    squares = (prediction ** 2 + target ** 2).sum((0, 2, 3))
     return (1 - (2 * inter + 1e-5) / (squares + 1e-5)).mean()
 
 
@@ -50,7 +51,7 @@ def _weighted_bce(logits, mask, weight):
 
 
 def _weighted_iou(logits, mask, weight):
-    found = logits.sigmoid()
-    inter = (weight * found * mask).sum((2, 3))
-    union = (weight * (found + mask)).sum((2, 3))
+    prediction = logits.sigmoid()
+    inter = (weight * prediction * mask).sum((2, 3))
+    union = (weight * (prediction + mask)).sum((2, 3))
     return 1 - (inter + 1) / (union - inter + 1)

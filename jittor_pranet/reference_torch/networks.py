@@ -19,7 +19,7 @@ from jittor_pranet.reference_torch.pvt_v2 import PVTv2B2
 from jittor_pranet.reference_torch.res2net import Res2Net50
 
 
-class PraNet(nn.Module):
+class PraNet(nn.ModuleDict):
     """What both versions share. ``sides`` ends the names of the heads: ("",) in V1, ("_fg", "_bg") in V2."""
 
     def __init__(self, encoder: nn.Module, prefix: str, num_class: int, sides: tuple[str, ...]):
@@ -27,31 +27,31 @@ class PraNet(nn.Module):
         if len(sides) == 2:
             self.conv = grey_to_colour()
         self.prefix = prefix
-        setattr(self, prefix, encoder)
+        self[prefix] = encoder
         for stage in (2, 3, 4):
-            setattr(self, f"rfb{stage}_1", ReceptiveField(encoder.channels[stage - 1], 32))
+            self[f"rfb{stage}_1"] = ReceptiveField(encoder.channels[stage - 1], 32)
         self.agg1 = Aggregation(32, num_class, sides)
         for stage, width, size, depth, head_size in ((4, 256, 5, 5, 1), (3, 64, 3, 4, 3), (2, 64, 3, 4, 3)):
-            setattr(self, f"ra{stage}_conv1", BasicConv2d(encoder.channels[stage - 1], width))
+            self[f"ra{stage}_conv1"] = BasicConv2d(encoder.channels[stage - 1], width)
             for i in range(2, depth):
-                setattr(self, f"ra{stage}_conv{i}", BasicConv2d(width, width, size))
+                self[f"ra{stage}_conv{i}"] = BasicConv2d(width, width, size)
             for side in sides:
-                setattr(self, f"ra{stage}_conv{depth}{side}", BasicConv2d(width, num_class, head_size))
+                self[f"ra{stage}_conv{depth}{side}"] = BasicConv2d(width, num_class, head_size)
 
     def features(self, x):
         """The encoder's features by stage, and the maps of the partial decoder."""
-        features = dict(enumerate(getattr(self, self.prefix)(x), start=1))
-        coarse = self.agg1(self.rfb4_1(features[4]), self.rfb3_1(features[3]), self.rfb2_1(features[2]))
+        features = dict(enumerate(self[self.prefix](x), start=1))
+        coarse = self.agg1(*(self[f"rfb{stage}_1"](features[stage]) for stage in (4, 3, 2)))
         return features, coarse
 
     def refine(self, stage: int, x):
-        x = getattr(self, f"ra{stage}_conv1")(x)
+        x = self[f"ra{stage}_conv1"](x)
         for i in range(2, 5 if stage == 4 else 4):
-            x = F.relu(getattr(self, f"ra{stage}_conv{i}")(x))
+            x = F.relu(self[f"ra{stage}_conv{i}"](x))
         return x
 
     def head(self, stage: int, x, side: str = ""):
-        return getattr(self, f"ra{stage}_conv{5 if stage == 4 else 4}{side}")(x)
+        return self[f"ra{stage}_conv{5 if stage == 4 else 4}{side}"](x)
 
 
 class PraNetV1(PraNet):

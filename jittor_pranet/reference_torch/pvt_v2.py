@@ -96,7 +96,7 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x), *size))
 
 
-class PVTv2B2(nn.Module):
+class PVTv2B2(nn.ModuleDict):
     channels = WIDTHS
 
     def __init__(self):
@@ -104,18 +104,18 @@ class PVTv2B2(nn.Module):
         rates = iter(torch.linspace(0, DROP_PATH, sum(DEPTHS)).tolist())
         for i, width in enumerate(WIDTHS):
             geometry = (WIDTHS[i - 1], width, 3, 2) if i else (3, width, 7, 4)
-            setattr(self, f"patch_embed{i + 1}", PatchEmbedding(*geometry))
+            self[f"patch_embed{i + 1}"] = PatchEmbedding(*geometry)
         for i, width in enumerate(WIDTHS):
-            setattr(self, f"block{i + 1}", nn.ModuleList(
-                Block(width, HEADS[i], RATIOS[i], REDUCTIONS[i], next(rates)) for _ in range(DEPTHS[i])))
-            setattr(self, f"norm{i + 1}", nn.LayerNorm(width, eps=1e-6))
+            self[f"block{i + 1}"] = nn.ModuleList(
+                Block(width, HEADS[i], RATIOS[i], REDUCTIONS[i], next(rates)) for _ in range(DEPTHS[i]))
+            self[f"norm{i + 1}"] = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, x):
         features = []
         for i in range(1, 5):
-            x, *size = getattr(self, f"patch_embed{i}")(x)
-            for block in getattr(self, f"block{i}"):
+            x, *size = self[f"patch_embed{i}"](x)
+            for block in self[f"block{i}"]:
                 x = block(x, *size)
-            x = as_map(getattr(self, f"norm{i}")(x), *size)
+            x = as_map(self[f"norm{i}"](x), *size)
             features.append(x)
         return features

@@ -31,10 +31,10 @@ _WEIGHTS = r"""
     #pragma omp parallel for
     for (long row = 0; row < n * h * t; ++row) {
         float* p = out0_p + row * s;
-        float most = p[0];
-        for (long i = 1; i < s; ++i) most = std::max(most, p[i]);
+        float largest = p[0];
+        for (long i = 1; i < s; ++i) largest = std::max(largest, p[i]);
         float sum = 0;
-        for (long i = 0; i < s; ++i) sum += p[i] = std::exp((p[i] - most) * scale);
+        for (long i = 0; i < s; ++i) sum += p[i] = std::exp((p[i] - largest) * scale);
         for (long i = 0; i < s; ++i) p[i] /= sum;
     }
 """

@@ -11,7 +11,7 @@ _plain = False
 
 
 def use_plain_ops(plain: bool = True) -> None:
-    """Has every operation computed by its plain formula from now on, or fused again."""
+    """Computes every operation by its plain formula from now on, or fused again."""
     global _plain
     _plain = plain
 

@@ -69,11 +69,11 @@ def batch_norm(x, weight, bias, eps: float, residual=None, relu: bool = False):
     x and residual are float32 (N,C,H,W), weight and bias are (C,). Returns (y, mean, biased variance), the
     statistics float64 (C,) without gradient.
     """
-    share = collectives.current_shard(x.shape[0])
-    if dispatch.fused() and not share.split:  # the kernel has no place to wait for the others' sums
+    shard = collectives.current_shard(x.shape[0])
+    if dispatch.fused() and not shard.split:  # the kernel has no place to wait for the others' sums
         inputs = [x, weight, bias] if residual is None else [x, weight, bias, residual]
         return _BatchNorm(eps, relu)(*inputs)
-    count = share.total * x.shape[2] * x.shape[3]
+    count = shard.total * x.shape[2] * x.shape[3]
     y, mean, variance = _normalise(x, weight, bias, (0, 2, 3), (0, 2, 3), eps, count,
                                    collectives.all_reduce_batch)
     if residual is not None:

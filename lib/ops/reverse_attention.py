@@ -1,4 +1,4 @@
-"""How a stage looks at what the deeper one found: reverse attention, DSRA's gain, a gate."""
+"""What the maps of a deeper stage do to a feature or a map: reverse attention, DSRA's gain, a gate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from utils.runtime.backend import jt
 
 
 def reverse_attention(guide, feature):
-    """The feature times the probability of background: what the deeper map has not found.
+    """The feature times the probability of background in the deeper map.
 
     The guide (N,num_class,h',w') is resized to the feature (N,C,h,w). With one class the probability is
     1 - sigmoid(guide) (PraNet, MICCAI 2020). With more it is softmax(guide)[0] over the classes, the first of
@@ -24,8 +24,8 @@ def _background(guide):
     if guide.shape[1] == 1:
         return -guide
     background, others = guide[:, :1], guide[:, 1:]
-    most = others.max(1, keepdims=True).detach()
-    return background - most - jt.exp(others - most).sum(1, keepdims=True).log()
+    largest = others.max(1, keepdims=True).detach()
+    return background - largest - jt.exp(others - largest).sum(1, keepdims=True).log()
 
 
 def gate(logits, feature):
@@ -36,7 +36,7 @@ def gate(logits, feature):
 
 
 def dsra_gain(fg, guide_fg, guide_bg, gain: str = "softmax"):
-    """Raises a stage's own foreground map by what the deeper stage found: R_f = P_f + P_f * gamma.
+    """Raises a stage's own foreground map by the deeper stage's maps: R_f = P_f + P_f * gamma.
 
     fg is (N,num_class,h,w); the guides are the deeper stage's maps (N,num_class,h',w'), resized to it.
     ``gain`` says what gamma is of their difference up(R_f') - up(R_b'): "softmax" over the classes

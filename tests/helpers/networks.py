@@ -1,4 +1,4 @@
-"""Networks with drawn weights, and the published figures they are held against."""
+"""Networks with synthetic weights, and the published values they are held against."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from utils.data.synthetic import deterministic
 from utils.runtime.backend import jt
 
 
-def figures(name: str):
+def golden(name: str):
     """The JSON of golden/<name>.json."""
     return json.loads((GOLDEN / f"{name}.json").read_text())
 
 
-def arrays(name: str) -> dict[str, np.ndarray]:
+def golden_arrays(name: str) -> dict[str, np.ndarray]:
     """The arrays of golden/<name>.npz."""
     with np.load(GOLDEN / f"{name}.npz") as file:
         return dict(file)
 
 
-PUBLISHED_STATE = {**figures("state_dict"), **figures("multiclass_state_dict")}
+PUBLISHED_STATE = {**golden("state_dict"), **golden("multiclass_state_dict")}
 
 
 def published_classes(name: str) -> int:
@@ -32,7 +32,7 @@ def published_classes(name: str) -> int:
 
 
 def seeded_network(name: str, num_class: int = 1, seed: int = 0, gain: str = "softmax"):
-    """A network whose every parameter and statistic is drawn from its published name; without DropPath."""
+    """A network whose parameters and statistics are seeded by their published names; without DropPath."""
     from lib import build_model
     from lib.encoders.pvt_v2 import DropPath
     from utils.checkpoint import load_weights
@@ -77,21 +77,21 @@ def onnx_errors(name: str, size: int, folder: Path, num_class: int = 1, channels
     assert main(["convert", "--weights", str(folder / "w.npz"), "--out", str(folder / "w.onnx"),
                  "--model_type", name, "--testsize", str(size), *["--grey"] * (channels == 1)]) == 0
     session = onnxruntime.InferenceSession(folder / "w.onnx", providers=["CPUExecutionProvider"])
-    found, = session.run(["logits"], {"images": images})
+    exported, = session.run(["logits"], {"images": images})
     model.eval()
     reference = reference_network(name, num_class).float().eval()
     with jt.no_grad(), torch.no_grad():
         ours = model.final_logits(model(jt.array(images))).numpy()
         theirs = reference.final_logits(reference(torch.from_numpy(images))).numpy()
-    return relative_error(found, ours), relative_error(found, theirs)
+    return relative_error(exported, ours), relative_error(exported, theirs)
 
 
-def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+def relative_error(values: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(values - expected) / np.linalg.norm(expected))
 
 
 def soft_masks(count: int, size: int, seed: int = 0, channels: int = 1) -> np.ndarray:
-    """Drawn masks resized to three quarters and back, bilinear between corners: float64 in [0, 1]."""
+    """Synthetic masks resized to three quarters and back, bilinear between corners: float64 in [0, 1]."""
     small = size * 3 // 4
     through = _corner_weights(small, size) @ _corner_weights(size, small)
     return through @ deterministic.masks(count, size, seed, channels).astype(np.float64) @ through.T
@@ -111,8 +111,8 @@ def forward_errors(case: dict, index: int, file: str = "forward") -> list[tuple[
         images = deterministic.images(case["batch"], case["size"], case["seed"], case["channels"])
         maps = model(jt.array(images))
     errors = []
-    for number, (found, floor) in enumerate(zip(maps, case["float32_relative_error"])):
-        expected = arrays(file)[f"case{index}_map{number}"]
-        found = found.numpy()[..., ::case["stride"], ::case["stride"]]
-        errors.append((relative_error(found, expected), floor))
+    for number, (prediction, floor) in enumerate(zip(maps, case["float32_relative_error"])):
+        expected = golden_arrays(file)[f"case{index}_map{number}"]
+        prediction = prediction.numpy()[..., ::case["stride"], ::case["stride"]]
+        errors.append((relative_error(prediction, expected), floor))
     return errors

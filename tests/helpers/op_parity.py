@@ -1,4 +1,4 @@
-"""Holds an operation to PyTorch's in float64: values and gradients for drawn inputs."""
+"""Holds an operation to PyTorch's in float64: values and gradients for seeded inputs."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.networks import arrays, figures
+from tests.helpers.networks import golden, golden_arrays
 from tests.helpers.paths import ROOT
 from utils.checkpoint import read_info, read_weights
 from utils.data.image_io import image_size, read_grey
@@ -78,7 +78,7 @@ def test_training_leaves_weights_and_log(place):
     assert all(np.isfinite(float(row["loss"])) for row in rows)
     info = read_info(place / "run" / "last.npz")
     assert (info["model_type"], info["step"], info["seed"], info["batchsize"]) == ("PraNet-V2", 4, 0, 2)
-    published = {name for name, _ in figures("state_dict")["PraNet-V2"] if "num_batches" not in name}
+    published = {name for name, _ in golden("state_dict")["PraNet-V2"] if "num_batches" not in name}
     assert set(read_weights(place / "run" / "last.npz")) == published
 
 
@@ -161,11 +161,11 @@ def test_post_processing_is_the_published_one():
     from lib.inference import finish_map
     from utils.runtime.backend import jt
 
-    for index, case in enumerate(figures("postprocess")):
+    for index, case in enumerate(golden("postprocess")):
         maps = deterministic.stream("post", case["seed"]).normal(0, 3, (case["maps"], 1, 1, *case["size"]))
         logits = sum(jt.array(each) for each in maps.astype(np.float32))
         written = (finish_map(logits, tuple(case["target"]), minmax=True) * 255).astype(np.uint8)
-        expected = arrays("postprocess")[f"case{index}"]
+        expected = golden_arrays("postprocess")[f"case{index}"]
         # A float32 value next to a whole number may be cut to either side.
         assert np.abs(written.astype(int) - expected.astype(int)).max() <= 1
         assert (written != expected).mean() < 1e-3

@@ -8,8 +8,8 @@ import pytest
 from tests.helpers.compare import assert_close
 from tests.helpers.networks import (
     PUBLISHED_STATE,
-    arrays,
-    figures,
+    golden,
+    golden_arrays,
     published_classes,
     reference_network,
     seeded_network,
@@ -20,7 +20,7 @@ from utils.data.synthetic import deterministic
 torch = pytest.importorskip("torch")
 
 FORWARD = [(file, index, case) for file in ("forward", "multiclass")
-           for index, case in enumerate(figures(file))]
+           for index, case in enumerate(golden(file))]
 
 
 def reference_of(name: str):
@@ -36,7 +36,7 @@ def name_case(case: dict) -> str:
 
 @pytest.mark.parametrize(("file", "index", "case"), FORWARD, ids=[name_case(case) for *_, case in FORWARD])
 def test_maps(file, index, case):
-    expected = arrays(file)
+    expected = golden_arrays(file)
     reference = reference_network(case["model"], case.get("num_class", 1), case["seed"]).eval()
     images = deterministic.images(case["batch"], case["size"], case["seed"], case["channels"])
     with torch.no_grad():
@@ -48,7 +48,7 @@ def test_maps(file, index, case):
         assert_close(found.norm(), norm, "float64", f"norm of map {number}")
 
 
-@pytest.mark.parametrize("case", figures("train"), ids=name_case)
+@pytest.mark.parametrize("case", golden("train"), ids=name_case)
 def test_training_pass(case):
     reference = reference_network(case["model"], seed=case["seed"]).train()
     images, masks = (torch.from_numpy(draw(case["batch"], case["size"], case["seed"])).double()
@@ -73,7 +73,7 @@ def test_training_pass(case):
 def test_losses(index):
     from jittor_pranet.reference_torch import v1_loss, v2_loss
 
-    case, expected = figures("loss")[index], arrays("loss")
+    case, expected = golden("loss")[index], golden_arrays("loss")
     shape = (case["batch"], case["channels"], case["size"], case["size"])
     rng = deterministic.stream(f"loss{case['seed']}", case["seed"])
     fg, bg = (torch.from_numpy(rng.normal(0, 2, shape).astype(np.float32)).double().requires_grad_()

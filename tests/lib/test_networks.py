@@ -9,8 +9,8 @@ from lib import NETWORKS
 from tests.helpers.compare import parity_bound
 from tests.helpers.networks import (
     PUBLISHED_STATE,
-    figures,
     forward_errors,
+    golden,
     published_classes,
     reference_network,
     relative_error,
@@ -20,7 +20,7 @@ from utils.data.synthetic import deterministic
 from utils.errors import UserError
 
 FORWARD = [(file, index, case) for file in ("forward", "multiclass")
-           for index, case in enumerate(figures(file))]
+           for index, case in enumerate(golden(file))]
 
 
 @pytest.mark.gpu

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.compare import CROSSING_DISTANCE, CROSSING_SHARE, assert_close, parity_bound
-from tests.helpers.networks import arrays, figures, relative_error, seeded_network, soft_masks
+from tests.helpers.networks import golden, golden_arrays, relative_error, seeded_network, soft_masks
 from tests.helpers.training_pass import (
     branch_errors,
     our_pass,
@@ -24,7 +24,7 @@ def name_case(case: dict) -> str:
     return case["model"]
 
 
-@pytest.fixture(scope="module", params=figures("train"), ids=name_case)
+@pytest.fixture(scope="module", params=golden("train"), ids=name_case)
 def case(request):
     return request.param
 
@@ -71,7 +71,7 @@ def test_branches_differ_only_by_rounding(ours, reference):
     assert len(reference.crossings) <= CROSSING_SHARE * sum(each.size for each in ours.relu_outputs)
 
 
-@pytest.mark.parametrize("case", figures("steps"), ids=name_case)
+@pytest.mark.parametrize("case", golden("steps"), ids=name_case)
 def test_six_training_steps(case):
     """The published loop: three scales of each batch, clamped gradients, Adam.
 
@@ -119,7 +119,7 @@ def test_training_pass_of_several_classes(case):
     reference = reference_pass(case, ours)
     assert_close(ours.losses, reference.losses, "loss")
     floors = {published["model"]: published["train"]["gradient_float32_relative_error"]
-              for published in figures("multiclass") if "train" in published}
+              for published in golden("multiclass") if "train" in published}
     for name, error in branch_errors(ours, reference).items():
         bound = parity_bound(0, "gradient on the same branches")
         if name == "conv.0.weight":
@@ -137,7 +137,7 @@ def test_training_pass_of_several_classes(case):
 def test_losses_on_drawn_maps(index):
     from lib import losses, ops
 
-    case, expected = figures("loss")[index], arrays("loss")
+    case, expected = golden("loss")[index], golden_arrays("loss")
     shape = (case["batch"], case["channels"], case["size"], case["size"])
     rng = deterministic.stream(f"loss{case['seed']}", case["seed"])
     fg, bg = (jt.array(rng.normal(0, 2, shape).astype(np.float32)) for _ in range(2))

@@ -20,7 +20,7 @@ import numpy as np
 
 from jittor_pranet.cli.arguments import add_device_argument, add_precision_argument
 from lib.registry import NETWORKS
-from tests.helpers.networks import figures, forward_errors, onnx_errors
+from tests.helpers.networks import forward_errors, golden, onnx_errors
 from tests.helpers.training_pass import (
     branch_errors,
     our_pass,
@@ -40,7 +40,7 @@ MAPS = {"RA": ("5", "4", "3", "2"),
 def map_rows() -> Iterator[tuple[str, ...]]:
     yield "network", "map", "relative error", "PyTorch float32", "ratio"
     for file in ("forward", "multiclass"):
-        for index, case in enumerate(figures(file)):
+        for index, case in enumerate(golden(file)):
             network = f"{case['model']}, {case['size']} px, {_classes(case.get('num_class', 1))}"
             labels = MAPS[NETWORKS[case["model"]].decoder]
             for label, (error, floor) in zip(labels, forward_errors(case, index, file)):
@@ -55,7 +55,7 @@ def gradient_rows() -> Iterator[tuple[str, ...]]:
     """Errors are median / worst over all parameters."""
     yield ("network", "error", "PyTorch float32", "same branches", "ReLU inputs crossed",
            "furthest, in PyTorch's own errors")
-    for case in figures("train"):
+    for case in golden("train"):
         ours = our_pass(case)
         on_branches = crossed = furthest = "-"
         if importlib.util.find_spec("torch"):
