@@ -66,7 +66,7 @@ benchmark)
 sanitize)
     for tool in memcheck racecheck; do
         within compute-sanitizer --tool $tool --target-processes all --error-exitcode 3 \
-            "$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_ops*.py -k "not plain" 2>&1 |
+            "$python" -m pytest -q -m gpu -p no:cacheprovider tests/lib/ops -k "not plain" 2>&1 |
             tee "$OUT/$tool.txt"
     done ;;
 memory)

@@ -4,9 +4,9 @@
 and the few names in `GLOBALS`, each standing for a function of this file; everything else is refused. Nothing
 is imported, no attribute of a named thing is set, and time and memory grow with the file at most.
 
-The unpickler is the one that Python has in Python, `pickle._Unpickler`. `pickle.Unpickler`, in C, lets no opcode
-be changed: it hashes every dictionary key (800 bytes of nested tuples take for ever) and allots its memo by the
-largest index (9 bytes take up to 64 GB).
+It is `pickle._Unpickler`, the one that Python has in Python. `pickle.Unpickler`, in C, lets no opcode be
+changed: it hashes every dictionary key (800 bytes of nested tuples take for ever) and makes its memo as large
+as the largest index (9 bytes take up to 64 GB).
 """
 
 from __future__ import annotations
