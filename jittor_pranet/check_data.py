@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from jittor_pranet.cli.scan_options import add_reading_arguments, reading_of
+from jittor_pranet.cli.scan_options import add_scan_arguments, scan_options_of
 from jittor_pranet.cli.task_flags import check_task_flags
 from utils.data.checks.polyps import Findings, Survey, find_copies, survey
 from utils.data.checks.scans import ScanSurvey, find_scan_copies, survey_scans
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", default=None,
                         help="write all findings to FILE; the lines on the screen name the first few")
     multiclass = parser.add_argument_group("multiclass")
-    add_reading_arguments(multiclass)
+    add_scan_arguments(multiclass)
     multiclass.add_argument("--train_list", metavar="FILE", default=None,
                             help="text file with the names of the scans to take; all if left out")
     multiclass.add_argument("--test_list", metavar="FILE", default=None, help="the same of --test_path")
@@ -68,10 +68,10 @@ def pair_surveys(args: argparse.Namespace) -> list[Survey]:
 
 def scan_surveys(args: argparse.Namespace) -> list[ScanSurvey]:
     """The training set and the test sets of scans."""
-    reading = reading_of(args)
-    surveys = [survey_scans(Path(args.train_path), reading, args.train_list, training=True)]
+    options = scan_options_of(args)
+    surveys = [survey_scans(Path(args.train_path), options, args.train_list, training=True)]
     if args.test_path:
-        surveys += [survey_scans(folder, reading, args.test_list)
+        surveys += [survey_scans(folder, options, args.test_list)
                     for folder in scan_set_folders(args.test_path).values()]
     find_scan_copies(surveys)
     return surveys

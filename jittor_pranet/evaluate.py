@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jittor_pranet.cli.arguments import whole
-from jittor_pranet.cli.scan_options import add_reading_arguments
+from jittor_pranet.cli.scan_options import add_scan_arguments
 from jittor_pranet.cli.task_flags import check_task_flags
 from jittor_pranet.evaluation.results import name_methods, write_csv, write_summary
 from jittor_pranet.reports.binary import write_report
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask_rule", choices=MASK_RULES, default=None,
         help="mask levels that are polyp: mid, above 127, if left out; published, above 0, as in that code")
     group = parser.add_argument_group("--task multiclass")
-    add_reading_arguments(group)
+    add_scan_arguments(group)
     group.add_argument("--absent", choices=ABSENT_RULES, default=None,
                        help="what counts where a class is not in both maps: sound if left out, see "
                             "docs/evaluation.md, or as published")

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from jittor_pranet.cli.arguments import add_network_arguments, fraction, network_options, whole
-from jittor_pranet.cli.scan_options import add_reading_arguments, reading_of
+from jittor_pranet.cli.scan_options import add_scan_arguments, scan_options_of
 from jittor_pranet.cli.task_flags import check_task_flags
 from jittor_pranet.testing.binary import BinaryTask
 from jittor_pranet.testing.multiclass import MulticlassTask
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="write 255 where the map is above T (from 0 to below 1) and 0 elsewhere")
     multiclass = parser.add_argument_group(
         "multiclass", "Left out, the first four are what the weights say of their training.")
-    add_reading_arguments(multiclass)
+    add_scan_arguments(multiclass)
     multiclass.add_argument("--test_list", default=None, metavar="FILE",
                             help="text file with the names of the scans to take; all if left out")
     multiclass.add_argument("--nifti", action="store_true",
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.task == "binary":
         task = BinaryTask(options, not args.no_minmax, args.threshold)
     else:
-        task = MulticlassTask(options, reading_of(args), args.test_list, args.nifti)
+        task = MulticlassTask(options, scan_options_of(args), args.test_list, args.nifti)
     task.load()  # first, as Jittor forks compilers, which must not take our signals
     total, written = sum(map(len, task.sets.values())), task.write_maps()
     with Interruption() as interruption, closing(written), Progress(total, "testing", task.unit) as progress:

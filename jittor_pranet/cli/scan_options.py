@@ -6,11 +6,11 @@ import argparse
 import math
 
 from jittor_pranet.cli.arguments import whole
-from utils.data.scans import LABEL_MAPS, MAX_CLASSES, Reading
+from utils.data.scans import LABEL_MAPS, MAX_CLASSES, ScanOptions
 from utils.errors import UserError
 
 
-def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_class", type=whole(2), default=None, metavar="N",
                         help="classes of the label maps, the background included: Synapse 9, ACDC 4")
     parser.add_argument("--slice_axis", type=int, choices=(0, 1, 2), default=None,
@@ -23,16 +23,16 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
                         help="synapse takes the raw labels of 13 organs to the 8 that are measured")
 
 
-def reading_flags(reading: Reading) -> list[str]:
-    """The command-line flags that give this reading."""
-    values = {"num_class": [reading.num_class], "slice_axis": [reading.axis], "window": reading.window,
-              "label_map": [reading.label_map]}
+def scan_flags(options: ScanOptions) -> list[str]:
+    """The command-line flags that give these options."""
+    values = {"num_class": [options.num_class], "slice_axis": [options.axis], "window": options.window,
+              "label_map": [options.label_map]}
     return [text for name, each in values.items() if each and each[0] is not None
             for text in (f"--{name}", *map(str, each))]
 
 
-def reading_of(args) -> Reading:
-    """How the flags of `add_reading_arguments`, or attributes of these names, say that scans are read.
+def scan_options_of(args) -> ScanOptions:
+    """How the flags of `add_scan_arguments`, or attributes of these names, say that scans are read.
 
     Raises:
         UserError: the number of classes is missing or too large, or the window is no range.
@@ -46,4 +46,4 @@ def reading_of(args) -> Reading:
         low, high = args.window
         if not (math.isfinite(high - low) and low < high):
             raise UserError(f"--window {low:g} {high:g}: expected finite grey levels, the lower one first")
-    return Reading(args.num_class, args.slice_axis, args.window and tuple(args.window), args.label_map)
+    return ScanOptions(args.num_class, args.slice_axis, args.window and tuple(args.window), args.label_map)

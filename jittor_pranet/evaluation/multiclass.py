@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from jittor_pranet.cli.scan_options import reading_of
+from jittor_pranet.cli.scan_options import scan_options_of
 from jittor_pranet.evaluation.results import write_csv, write_json, write_summary
 from jittor_pranet.reports.multiclass import write_report
 from utils.data.scan_sets import find_scan_sets
-from utils.data.scans import Reading
+from utils.data.scans import ScanOptions
 from utils.errors import UserError
 from utils.metrics.multiclass import METRICS, STATES
 from utils.metrics.multiclass_evaluation import evaluate_labels
@@ -23,27 +23,27 @@ from utils.metrics.tables import Table
 def measure(args: argparse.Namespace, methods: dict[str, Path], folder: Path,
             ) -> tuple[list[Table], list[str], list[str]]:
     """Measures the label maps and writes the figures. Returns tables, remarks, names of the files."""
-    reading, absent = reading_of(args), args.absent or "sound"
-    names = _names(args.class_names, reading)
+    options, absent = scan_options_of(args), args.absent or "sound"
+    names = _names(args.class_names, options)
     sets = find_scan_sets(args.gt_root, args.datasets, args.test_list)
-    scores = evaluate_labels(methods, sets, reading, absent, args.workers, args.allow_missing)
+    scores = evaluate_labels(methods, sets, options, absent, args.workers, args.allow_missing)
 
     tables = [means_table(scores), *(classes_table(dataset, scores, names) for dataset in sets)]
     if args.compare:
         tables += [paper_table(scores, method) for method in methods]
     remarks = notes(scores, names)
     files = write_results(folder, scores, methods, names, absent)
-    write_report(folder / "report.html", scores, tables, remarks, reading, names, args.thumbnails)
+    write_report(folder / "report.html", scores, tables, remarks, options, names, args.thumbnails)
     return tables, remarks, [*files, "report.html"]
 
 
-def _names(given: list[str] | None, reading: Reading) -> list[str]:
-    if given and len(given) != reading.num_class - 1:
-        raise UserError(f"--class_names: {len(given)} names given, expected {reading.num_class - 1}, one for "
-                        f"each class but the background of --num_class {reading.num_class}")
+def _names(given: list[str] | None, options: ScanOptions) -> list[str]:
+    if given and len(given) != options.num_class - 1:
+        raise UserError(f"--class_names: {len(given)} names given, expected {options.num_class - 1}, one for "
+                        f"each class but the background of --num_class {options.num_class}")
     if given and len(set(given)) < len(given):
         raise UserError(f"--class_names {' '.join(given)}: two classes have the same name")
-    return class_names(reading.num_class, given)
+    return class_names(options.num_class, given)
 
 
 # ---------------------------------------------------------------- files

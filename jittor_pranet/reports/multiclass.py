@@ -10,7 +10,7 @@ from PIL import Image
 
 from jittor_pranet.reports import page
 from jittor_pranet.reports.overlay import label_overlay
-from utils.data.scans import PALETTE, Reading, read_scan
+from utils.data.scans import PALETTE, ScanOptions, read_scan
 from utils.errors import UserError
 from utils.metrics.multiclass import METRICS
 from utils.metrics.multiclass_evaluation import LabelPair, read_pair
@@ -23,7 +23,7 @@ STRIPS = ("Dice", "HD95")  # the figures that are drawn for every scan
 
 
 def write_report(path: Path, scores: list[SetScores], tables: list[Table], notes: list[str],
-                 reading: Reading, names: list[str], thumbnails: int) -> None:
+                 options: ScanOptions, names: list[str], thumbnails: int) -> None:
     """Writes the tables, and for each set its charts, confusion matrices and scans, lowest Dice first.
 
     Args:
@@ -40,7 +40,7 @@ def write_report(path: Path, scores: list[SetScores], tables: list[Table], notes
         entries = [entry for entry in scores if entry.dataset == dataset]
         parts += [page.heading(dataset), page.legend(colours), _charts(entries, colours, names)]
         parts += [_matrix(entry, names) for entry in entries]
-        parts += [_gallery(entry, reading, names, thumbnails) for entry in entries]
+        parts += [_gallery(entry, options, names, thumbnails) for entry in entries]
     page.write(path, parts)
 
 
@@ -153,7 +153,7 @@ def _cell(count: int, total: int, right: bool) -> str:
 # ---------------------------------------------------------------- images
 
 
-def _gallery(entry: SetScores, reading: Reading, names: list[str], thumbnails: int) -> str:
+def _gallery(entry: SetScores, options: ScanOptions, names: list[str], thumbnails: int) -> str:
     """The entry's scans, lowest mean Dice first: some drawn, the others listed."""
     dice = np.array([table[:, 0] for table in entry.metrics.tables])
     defined = ~np.isnan(dice)
@@ -165,7 +165,7 @@ def _gallery(entry: SetScores, reading: Reading, names: list[str], thumbnails: i
         caption = f"{pair.scan.name} {shown('Dice', means[place])} (" + ", ".join(
             f"{name} {shown('Dice', value)}" for name, value in of_classes) + ")"
         if len(drawn) < thumbnails:
-            drawn.append(_scan(pair, reading, caption))
+            drawn.append(_scan(pair, options, caption))
         else:
             listed.append(html.escape(caption))
     parts = [f"<h3>{html.escape(entry.method)}: scans by mean Dice (times 100), worst first</h3>"]
@@ -177,11 +177,11 @@ def _gallery(entry: SetScores, reading: Reading, names: list[str], thumbnails: i
     return "\n".join(parts)
 
 
-def _scan(pair: LabelPair, reading: Reading, caption: str) -> str:
+def _scan(pair: LabelPair, options: ScanOptions, caption: str) -> str:
     """The middle slice of a scan and the one with most wrong voxels, found and true labels beside them."""
-    found, truth, _ = read_pair(pair, reading)
+    found, truth, _ = read_pair(pair, options)
     try:
-        image = read_scan(pair.scan, reading).image
+        image = read_scan(pair.scan, options).image
     except UserError as error:
         image = np.zeros((len(found), 1, *found.shape[1:]), np.float32)
         caption += f" on black: {error}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jittor_pranet.cli.arguments import prepare_device
-from jittor_pranet.cli.scan_options import reading_flags
+from jittor_pranet.cli.scan_options import scan_flags
 from jittor_pranet.reports.overlay import label_overlay
 from jittor_pranet.testing.task import MapOptions
 from lib.inference import ScanSegmenter
@@ -15,7 +15,7 @@ from utils.data.image_io import write_map
 from utils.data.polyps import prefetch
 from utils.data.scan_folders import Scan
 from utils.data.scan_sets import find_scan_sets
-from utils.data.scans import Reading, ScanPixels, read_scan, write_labels
+from utils.data.scans import ScanOptions, ScanPixels, read_scan, write_labels
 from utils.data.slices import network_input, resize_labels
 
 AHEAD = 1  # scans read while the network works on one: they may be large
@@ -25,19 +25,19 @@ class MulticlassTask:
     """See `jittor_pranet.testing.task`.
 
     Args:
-        reading: how scans are read.
+        scan_options: how scans are read.
         test_list: a file with the names of the scans to take; None takes all.
         nifti: write .nii.gz in place of .npz.
     """
 
     unit = "scan"
 
-    def __init__(self, options: MapOptions, reading: Reading, test_list: str | None, nifti: bool):
-        self.options, self.reading, self.test_list, self.nifti = options, reading, test_list, nifti
+    def __init__(self, options: MapOptions, scan_options: ScanOptions, test_list: str | None, nifti: bool):
+        self.options, self.scan_options, self.test_list, self.nifti = options, scan_options, test_list, nifti
         self.sets = find_scan_sets(options.test_path, options.datasets, test_list)
 
     def load(self) -> None:
-        network, num_class = self.options.network, self.reading.num_class
+        network, num_class = self.options.network, self.scan_options.num_class
         prepare_device(network)
         self.segmenter = ScanSegmenter(network.weights, network.model_type, network.testsize, network.device,
                                        network.flips, num_class, network.gain)
@@ -58,7 +58,7 @@ class MulticlassTask:
     def _label_maps(self, scans: list[Scan]) -> Iterator[tuple[Scan, ScanPixels, np.ndarray]]:
         """Yields each scan, what its file holds, and its predicted labels, uint8 (D,H,W)."""
         def load(scan: Scan) -> tuple[Scan, ScanPixels, np.ndarray]:
-            pixels = read_scan(scan, self.reading)
+            pixels = read_scan(scan, self.scan_options)
             return scan, pixels, network_input(pixels.image, self.segmenter.size)
 
         batch_size = self.options.batch_size
@@ -70,8 +70,8 @@ class MulticlassTask:
     def has_ground_truth(self, name: str) -> bool:
         """Files that may hold both image and labels tell by the first of them."""
         scans = self.sets[name]
-        return all(scan.label for scan in scans) and read_scan(scans[0], self.reading).labels is not None
+        return all(scan.label for scan in scans) and read_scan(scans[0], self.scan_options).labels is not None
 
     def evaluate_flags(self) -> list[str]:
-        return ["--task", "multiclass", *reading_flags(self.reading),
+        return ["--task", "multiclass", *scan_flags(self.scan_options),
                 *(["--test_list", self.test_list] if self.test_list else [])]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jittor_pranet.cli.scan_options import reading_of
+from jittor_pranet.cli.scan_options import scan_options_of
 from jittor_pranet.training.options import Config
 from jittor_pranet.training.pictures import write_label_samples
 from jittor_pranet.training.task import Validation
@@ -50,7 +50,7 @@ class MulticlassTask:
 
     def __init__(self, config: Config, in_memory: bool):
         self.config = config
-        whole = LabelledSlices(config.train_path, reading_of(config), config.trainsize, in_memory,
+        whole = LabelledSlices(config.train_path, scan_options_of(config), config.trainsize, in_memory,
                                config.train_list)
         self.fingerprint = whole.fingerprint
         self.train_set, self.selection = split(config, whole)
@@ -109,10 +109,10 @@ class MulticlassTask:
     def predict(self, model, pieces: list[Slice]) -> Iterator[LabelSample]:
         """The label maps that the program test would write, one after the other."""
         size, batch_size = self.config.trainsize, ranks.shard_of(self.config.batchsize).size
-        reading = self.selection.reading
+        options = self.selection.options
 
         def load(piece: Slice) -> tuple[Slice, np.ndarray, np.ndarray, np.ndarray]:
-            image, labels = piece.read(reading)
+            image, labels = piece.read(options)
             return piece, image, network_input(image[None], size), labels
 
         for batch in batches_to_test(model, load, pieces, batch_size):
@@ -138,7 +138,7 @@ def split(config: Config, whole: LabelledSlices) -> tuple[LabelledSlices, Labell
         UserError: too few patients, none held out shows a class, or a defect of --val_path.
     """
     if config.val_path:
-        return whole, LabelledSlices(config.val_path, whole.reading, config.trainsize, names=config.val_list)
+        return whole, LabelledSlices(config.val_path, whole.options, config.trainsize, names=config.val_list)
     groups = sorted({scan.group for scan in whole.scans})
     if config.val_fraction == 0:
         return whole, whole.subset([])

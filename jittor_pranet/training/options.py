@@ -10,7 +10,7 @@ import argparse
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 
 from jittor_pranet.cli.arguments import add_device_arguments, fraction, positive, whole
-from jittor_pranet.cli.scan_options import add_reading_arguments, reading_of
+from jittor_pranet.cli.scan_options import add_scan_arguments, scan_options_of
 from jittor_pranet.cli.task_flags import check_task_flags
 from lib.registry import GAINS, NETWORKS, TASKS, check_size, find_network
 from utils.data.polyps import WORKERS
@@ -133,7 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("weighted_bce", "V1: weight the BCE, which the published code means to and does not", binary,
            action="store_true")
     scans = parser.add_argument_group("multiclass")
-    add_reading_arguments(scans)
+    add_scan_arguments(scans)
     option("train_list", "text file with the names of the scans to train on; all if left out", scans,
            metavar="FILE")
     option("val_path", "folder of scans to choose best.npz on, in place of a held-out share", scans,
@@ -186,7 +186,7 @@ def check(config: Config) -> None:
     check_size(config.trainsize)
     check_task_flags("train", config.task, vars(config), vars(Config))
     if config.task == "multiclass":
-        reading_of(config)
+        scan_options_of(config)
     if config.val_list and not config.val_path:
         raise UserError("--val_list: goes with --val_path, the folder of the scans")
     if not network.has_dsra:

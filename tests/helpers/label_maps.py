@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from tests.helpers import evaluations
-from utils.data.scans import Reading, find_scans, read_scan, write_labels
+from utils.data.scans import ScanOptions, find_scans, read_scan, write_labels
 
 SETS = ("first", "second & <b>")
 SCANS = 3
 SPACING = (4.0, 0.5, 0.8)
-READING = Reading(4)
+SCAN_OPTIONS = ScanOptions(4)
 
 
 def draw_folders(root: Path) -> Path:
@@ -50,7 +50,7 @@ def save(path: Path, **arrays) -> None:
 
 def write_maps(gt: Path, folder: Path, maps: dict[str, np.ndarray], nifti: bool = False) -> None:
     for scan in find_scans(gt):
-        write_labels(folder, scan, maps[scan.name], read_scan(scan, READING), nifti)
+        write_labels(folder, scan, maps[scan.name], read_scan(scan, SCAN_OPTIONS), nifti)
 
 
 def evaluate(folders: Path, *more: str) -> int:

@@ -11,8 +11,8 @@ from PIL import Image
 from utils.data.scan_files import kind_of
 from utils.data.scans import (
     PALETTE,
-    Reading,
     Scan,
+    ScanOptions,
     find_scans,
 )
 
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 VOLUME = RNG.random((4, 7, 6)).astype(np.float32)
 LABELS = RNG.integers(0, 4, VOLUME.shape).astype(np.uint8)
 AFFINE = np.array([[-0.75, 0, 0, 10], [0, 0.5, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1]])
-FOUR = Reading(4)
+FOUR_CLASSES = ScanOptions(4)
 
 
 def save_npz(path: Path, **arrays: np.ndarray) -> Path:

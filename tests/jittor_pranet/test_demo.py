@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from jittor_pranet.__main__ import main
 from utils.data.image_io import find_pairs
 from utils.data.polyps import TrainSet, find_test_sets
-from utils.data.scans import Reading, find_scans, read_scan
+from utils.data.scans import ScanOptions, find_scans, read_scan
 from utils.data.synthetic.polyps import draw_polyp
 from utils.data.synthetic.scans import MAX_DRAWN, draw_patient
 
@@ -83,7 +83,7 @@ def test_scans_are_slices_of_patients_and_volumes_of_others(tmp_path, capsys):
     assert [scan.name for scan in slices] == [
         f"synthetic_train_{k // 8:04d}_slice{k % 8:03d}" for k in range(10)]
     assert {scan.group for scan in slices} == {"synthetic_train_0000", "synthetic_train_0001"}
-    volume, = (read_scan(scan, Reading(4)) for scan in volumes)
+    volume, = (read_scan(scan, ScanOptions(4)) for scan in volumes)
     assert volume.image.shape == (12, 1, 64, 64) and volume.spacing[1] == volume.spacing[2] > 0
     assert set(np.unique(volume.labels)) == {0, 1, 2, 3}
     assert not any(scan.is_volume for scan in slices)

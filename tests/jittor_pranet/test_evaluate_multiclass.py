@@ -14,7 +14,7 @@ from tests.helpers.compare import assert_close
 from tests.helpers.evaluations import rows, summary
 from tests.helpers.html_page import Page
 from tests.helpers.label_maps import (
-    READING,
+    SCAN_OPTIONS,
     SCANS,
     SETS,
     SPACING,
@@ -42,7 +42,7 @@ def test_figures_equal_the_reference(folders):
     assert len(found) == len(SETS) * SCANS * 3
     for place, dataset in enumerate(SETS):
         for scan in find_scans(folders / "gt" / dataset):
-            truth = read_scan(scan, READING).labels
+            truth = read_scan(scan, SCAN_OPTIONS).labels
             maps = found_labels(int(scan.name[-1]), place)
             row = found[dataset, scan.name, "1"]
             expected = multiclass.measure(maps == 1, truth == 1)

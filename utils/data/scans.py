@@ -20,7 +20,7 @@ from utils.data.scan_folders import Scan, find_scans
 from utils.errors import UserError
 from utils.files import atomic_write
 
-__all__ = ["PALETTE", "Reading", "Scan", "ScanPixels", "find_scans", "read_labels", "read_scan",
+__all__ = ["PALETTE", "Scan", "ScanOptions", "ScanPixels", "find_scans", "read_labels", "read_scan",
            "write_labels"]
 
 LABEL_MAPS = {"synapse": {5: 0, 9: 0, 10: 0, 12: 0, 13: 0, 11: 5}}
@@ -30,7 +30,7 @@ ROUNDING = 1e-6  # an image scaled in float32 may leave [0, 1] by this
 
 
 @dataclass(frozen=True)
-class Reading:
+class ScanOptions:
     """How scans are read.
 
     Attributes:
@@ -82,7 +82,7 @@ class ShapeError(UserError):
     """An array has not the axes or the size that are expected."""
 
 
-def read_scan(scan: Scan, reading: Reading) -> ScanPixels:
+def read_scan(scan: Scan, options: ScanOptions) -> ScanPixels:
     """Reads a scan.
 
     Raises:
@@ -91,19 +91,19 @@ def read_scan(scan: Scan, reading: Reading) -> ScanPixels:
     """
     stored = scan_files.read_stored(scan.kind, scan.image, scan.label)
     _check_shapes(scan, stored)
-    axis = reading.axis_of(scan.kind) if scan.is_volume else None
-    image = _scaled(stored.image, reading.window, scan)
+    axis = options.axis_of(scan.kind) if scan.is_volume else None
+    image = _scaled(stored.image, options.window, scan)
     if scan.kind == "picture" and image.ndim == 3:
         image = image.transpose(2, 0, 1)[None]
     else:
         image = _slices_first(image, axis)[:, None]
     labels = None
     if stored.label is not None:
-        labels = _slices_first(_classes(stored.label, reading, scan.label), axis)
+        labels = _slices_first(_classes(stored.label, options, scan.label), axis)
     spacing = stored.spacing
     if spacing and axis:
         spacing = (spacing[axis], *spacing[:axis], *spacing[axis + 1:])
-    return ScanPixels(np.ascontiguousarray(image), labels, spacing, reading.axis_of("nifti"), stored.header)
+    return ScanPixels(np.ascontiguousarray(image), labels, spacing, options.axis_of("nifti"), stored.header)
 
 
 def write_labels(folder: str | os.PathLike, scan: Scan, labels: np.ndarray, pixels: ScanPixels,
@@ -148,8 +148,8 @@ def read_labels(path: str | os.PathLike, axis: int | None = None) -> np.ndarray:
     label = scan_files.read_label(kind, path)
     if label.ndim not in (2, 3) or 0 in label.shape:
         raise ShapeError(f"{path}: its label has the shape {label.shape}, expected two or three axes")
-    reading = Reading(MAX_CLASSES, axis if kind == "nifti" else None)
-    return _slices_first(_classes(label, reading, path), reading.axis_of(kind) if label.ndim == 3 else None)
+    options = ScanOptions(MAX_CLASSES, axis if kind == "nifti" else None)
+    return _slices_first(_classes(label, options, path), options.axis_of(kind) if label.ndim == 3 else None)
 
 
 def _as_nifti(path: Path, labels: np.ndarray, pixels: ScanPixels) -> bytes:
@@ -177,7 +177,7 @@ def _check_shapes(scan: Scan, stored: Stored) -> None:
 
 
 def _scaled(image: np.ndarray, window: tuple[float, float] | None, scan: Scan) -> np.ndarray:
-    """Grey levels as float32 in [0, 1], see `Reading`."""
+    """Grey levels as float32 in [0, 1], see `ScanOptions`."""
     low, high = float(image.min()), float(image.max())
     if not np.isfinite([low, high]).all():
         raise UserError(f"{scan.image}: its image holds NaN or infinite values, expected finite grey levels; "
@@ -198,7 +198,7 @@ def _scaled(image: np.ndarray, window: tuple[float, float] | None, scan: Scan) -
     return values
 
 
-def _classes(label: np.ndarray, reading: Reading, path: Path) -> np.ndarray:
+def _classes(label: np.ndarray, options: ScanOptions, path: Path) -> np.ndarray:
     """The classes of a label, uint8."""
     with np.errstate(invalid="ignore"):  # of NaN, which is not equal to itself
         fractions = label.dtype.kind == "f" and (label != np.round(label)).any()
@@ -206,25 +206,25 @@ def _classes(label: np.ndarray, reading: Reading, path: Path) -> np.ndarray:
         raise LabelError(f"{path}: its label holds fractions, expected classes; it may have been resized "
                          "smoothly, or hold probabilities")
     if label.min() < 0 or label.max() >= MAX_CLASSES:
-        raise _foreign(label[(label < 0) | (label >= reading.num_class)], reading, path)
+        raise _foreign(label[(label < 0) | (label >= options.num_class)], options, path)
     table = np.arange(MAX_CLASSES, dtype=np.uint8)
-    for raw, mapped in LABEL_MAPS.get(reading.label_map, {}).items():
+    for raw, mapped in LABEL_MAPS.get(options.label_map, {}).items():
         table[raw] = mapped
     raw = label.astype(np.uint8)
     classes = table[raw]
-    if classes.max() >= reading.num_class:
-        raise _foreign(raw[classes >= reading.num_class], reading, path)
+    if classes.max() >= options.num_class:
+        raise _foreign(raw[classes >= options.num_class], options, path)
     return classes
 
 
-def _foreign(values: np.ndarray, reading: Reading, path: Path) -> LabelError:
+def _foreign(values: np.ndarray, options: ScanOptions, path: Path) -> LabelError:
     """What to say of labels that are no classes."""
     labels = np.unique(values)
     more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
     names = ", ".join(f"{label:.9g}" for label in labels[:5]) + more
-    hint = "; raw labels of Synapse need --label_map synapse" if reading.num_class == 9 else ""
+    hint = "; raw labels of Synapse need --label_map synapse" if options.num_class == 9 else ""
     return LabelError(f"{path}: holds the label {names} (in {values.size} pixels), expected 0 to "
-                      f"{reading.num_class - 1}; give the number of classes, background included, by "
+                      f"{options.num_class - 1}; give the number of classes, background included, by "
                       f"--num_class, or mend the label{hint}")
 
 

@@ -22,7 +22,7 @@ from utils import ranks
 from utils.data.image_io import defect_of, raise_defects
 from utils.data.polyps import BATCHES_AHEAD, MEAN, STD, WORKERS, prefetch
 from utils.data.scan_folders import Scan, find_scans
-from utils.data.scans import Reading, ScanPixels, read_scan
+from utils.data.scans import ScanOptions, ScanPixels, read_scan
 from utils.errors import UserError
 from utils.parallel import prefetch_in_processes
 from utils.progress import track
@@ -48,11 +48,11 @@ class Slice:
     def name(self) -> str:
         return f"{self.scan.name}[{self.index}]" if self.scan.is_volume else self.scan.name
 
-    def read(self, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, options: ScanOptions) -> tuple[np.ndarray, np.ndarray]:
         """Image (C,H,W) and labels (H,W). Raises UserError when the file can no longer be read."""
         if self.kept is not None:
             return self.kept
-        pixels = read_scan(self.scan, reading)
+        pixels = read_scan(self.scan, options)
         return pixels.image[self.index], pixels.labels[self.index]
 
 
@@ -76,9 +76,9 @@ class LabelledSlices:
             or the memory does not suffice.
     """
 
-    def __init__(self, folder: str | Path, reading: Reading, size: int, in_memory: bool = False,
+    def __init__(self, folder: str | Path, options: ScanOptions, size: int, in_memory: bool = False,
                  names: str | Path | None = None):
-        self.reading, self.size = reading, size
+        self.options, self.size = options, size
         self.scans = find_scans(folder, names)
         self.room = available_memory()
         self.of_scan: dict[Scan, list[Slice]] = {}
@@ -109,7 +109,7 @@ class LabelledSlices:
         channels: dict[int, Scan] = {}
 
         def decode(scan: Scan) -> None:
-            pixels = read_scan(scan, self.reading)
+            pixels = read_scan(scan, self.options)
             if pixels.labels is None:
                 raise UserError(f"{scan.image}: has no labels, which are needed here")
             if pixels.labels.any():
@@ -125,7 +125,7 @@ class LabelledSlices:
                             "expected all of one kind")
         if not self.labelled:
             raise UserError(f"{folder}: no label map shows a class, all are 0; expected labels from 1 to "
-                            f"{self.reading.num_class - 1}")
+                            f"{self.options.num_class - 1}")
         return next(iter(channels))
 
     def _slices_of(self, scan: Scan, pixels: ScanPixels, keep: bool) -> list[Slice]:
@@ -160,7 +160,7 @@ def slice_batches(train_set: LabelledSlices, batch_size: int, seed: int, epoch: 
             for place, index in enumerate(order)]
     batches = [jobs[start:start + batch_size] for start in range(0, len(jobs), batch_size)][first_batch:]
     shares = [batch[ranks.shard_of(len(batch)).images] for batch in batches]
-    load = functools.partial(prepare_slice, reading=train_set.reading, size=train_set.size)
+    load = functools.partial(prepare_slice, options=train_set.options, size=train_set.size)
     shape = (train_set.channels + 1, train_set.size, 4 * train_set.size)  # bytes of float32
     ahead = BATCHES_AHEAD * max(map(len, shares), default=1)
     jobs = list(chain.from_iterable(shares))
@@ -175,14 +175,14 @@ def batches_per_epoch(train_set: LabelledSlices, batch_size: int) -> int:
     return -(-len(train_set) // batch_size)
 
 
-def prepare_slice(job: tuple[Slice, tuple[int, ...] | None], reading: Reading, size: int) -> np.ndarray:
+def prepare_slice(job: tuple[Slice, tuple[int, ...] | None], options: ScanOptions, size: int) -> np.ndarray:
     """A slice as the bytes of float32 (C + 1, size, size): the network's image, and the labels.
 
     Args:
         job: the slice, and the seed of its augmentation or None.
     """
     piece, seed = job
-    image, labels = piece.read(reading)
+    image, labels = piece.read(options)
     if seed is not None:
         image, labels = augment(image, labels, np.random.default_rng(seed))
     planes = np.concatenate([network_input(image[None], size)[0], resize_labels(labels, (size, size))[None]])

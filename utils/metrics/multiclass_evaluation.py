@@ -11,7 +11,7 @@ import numpy as np
 
 from utils.data.image_io import describe, list_folder
 from utils.data.scan_files import SUFFIXES, kind_of
-from utils.data.scans import Reading, Scan, read_labels, read_scan
+from utils.data.scans import Scan, ScanOptions, read_labels, read_scan
 from utils.errors import UserError
 from utils.metrics.multiclass import MulticlassMetrics, ScanScores, measure_scan
 from utils.metrics.scoring import SetScores, default_workers, fill, pairing_defects
@@ -27,7 +27,7 @@ class LabelPair:
     scan: Scan
 
 
-def evaluate_labels(methods: dict[str, Path], sets: dict[str, list[Scan]], reading: Reading, absent: str,
+def evaluate_labels(methods: dict[str, Path], sets: dict[str, list[Scan]], options: ScanOptions, absent: str,
                     workers: int = 0, allow_missing: bool = False) -> list[SetScores]:
     """Measures the label maps ``root/<set>`` of every method against every set's own.
 
@@ -37,10 +37,10 @@ def evaluate_labels(methods: dict[str, Path], sets: dict[str, list[Scan]], readi
     Raises:
         UserError: a folder is missing, a map has a defect, a set has no map to score, or a worker was killed.
     """
-    plans = [plan_set(method, root / dataset, dataset, scans, MulticlassMetrics(reading.num_class, absent))
+    plans = [plan_set(method, root / dataset, dataset, scans, MulticlassMetrics(options.num_class, absent))
              for dataset, scans in sets.items() for method, root in methods.items()]
     workers = workers or default_workers(sum(len(pairs) for _, pairs in plans), SCANS_PER_WORKER)
-    measure = functools.partial(measure_files, reading=reading)
+    measure = functools.partial(measure_files, options=options)
     return fill(plans, measure, workers, 1, allow_missing, "scan")
 
 
@@ -70,13 +70,13 @@ def find_maps(folder: Path) -> dict[str, Path]:
     return maps
 
 
-def measure_files(pair: LabelPair, reading: Reading) -> ScanScores:
+def measure_files(pair: LabelPair, options: ScanOptions) -> ScanScores:
     """The figures of a pair. Raises UserError as `read_pair` does."""
-    prediction, target, spacing = read_pair(pair, reading)
-    return measure_scan(prediction, target, reading.num_class, spacing)
+    prediction, target, spacing = read_pair(pair, options)
+    return measure_scan(prediction, target, options.num_class, spacing)
 
 
-def read_pair(pair: LabelPair, reading: Reading,
+def read_pair(pair: LabelPair, options: ScanOptions,
               ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float] | None]:
     """Prediction and target of a scan, uint8 (D, H, W) both, and its spacing along these in mm.
 
@@ -84,16 +84,16 @@ def read_pair(pair: LabelPair, reading: Reading,
         UserError: a file is damaged, the scan has no labels, the two differ in shape, or the map holds labels
             that are no classes.
     """
-    prediction = read_labels(pair.map, reading.axis)
+    prediction = read_labels(pair.map, options.axis)
     # The image is not looked at: any window keeps it from being refused for want of one.
-    pixels = read_scan(pair.scan, dataclasses.replace(reading, window=reading.window or (0.0, 1.0)))
+    pixels = read_scan(pair.scan, dataclasses.replace(options, window=options.window or (0.0, 1.0)))
     if pixels.labels is None:
         raise UserError(f"{pair.scan.image}: has no label map, so nothing can be measured; add it, or take "
                         "the scan out")
     if prediction.shape != pixels.labels.shape:
         raise UserError(f"{pair.map}: has the shape {prediction.shape}, its scan {pixels.labels.shape}; "
                         "write the map at the size of its scan")
-    if prediction.max() >= reading.num_class:
+    if prediction.max() >= options.num_class:
         raise UserError(f"{pair.map}: holds the label {prediction.max()}, expected "
-                        f"0..{reading.num_class - 1}; --num_class counts the background")
+                        f"0..{options.num_class - 1}; --num_class counts the background")
     return prediction, pixels.labels, pixels.spacing

@@ -17,7 +17,7 @@ from tests.jittor_pranet.training.test_resume import assert_same_run, log_of, po
 from tests.utils.data.test_slices import write_scan
 from utils.checkpoint import read_info, read_weights, save_arrays
 from utils.data.image_io import image_size
-from utils.data.scans import Reading
+from utils.data.scans import ScanOptions
 from utils.data.slices import LabelledSlices
 from utils.errors import UserError
 
@@ -96,7 +96,7 @@ def test_the_held_out_dice_is_that_of_test_and_evaluate(place):
 
 
 def test_whole_patients_are_held_out(place):
-    whole = LabelledSlices(place / "train", Reading(4), SIZE)
+    whole = LabelledSlices(place / "train", ScanOptions(4), SIZE)
     config = Config("train", epoch=1, batchsize=1, task="multiclass", num_class=4, val_fraction=0.25)
     for seed in range(4):
         train, held = split(replace(config, seed=seed), whole)

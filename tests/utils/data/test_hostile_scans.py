@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.damage import damage
 from tests.helpers.saved_scans import (
-    FOUR,
+    FOUR_CLASSES,
     LABELS,
     VOLUME,
     alone,
@@ -57,7 +57,7 @@ def test_npz_files_that_are_none(tmp_path, content, said):
     path = tmp_path / "a.npz"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        read_scan(alone(path), FOUR)
+        read_scan(alone(path), FOUR_CLASSES)
     assert str(caught.value).startswith(f"{path}: ") and said in str(caught.value)
 
 
@@ -65,11 +65,11 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr("utils.data.scan_files.MAX_BYTES", 1000)
     path = save_npz(tmp_path / "a.npz", image=np.zeros((1, 40, 40), np.float32))
     with pytest.raises(UserError, match="an array of 6528 bytes, at most 1000"):
-        read_scan(alone(path), FOUR)
+        read_scan(alone(path), FOUR_CLASSES)
     for path in (save_h5(tmp_path / "a.h5", image=np.zeros((1, 40, 40), np.float32)),
                  save_nifti(tmp_path / "a.nii.gz", np.zeros((1, 40, 40), np.float32))):
         with pytest.raises(UserError, match="an array of 6400 bytes, at most 1000"):
-            read_scan(alone(path), FOUR)
+            read_scan(alone(path), FOUR_CLASSES)
 
 
 def test_pipes_are_not_waited_for(tmp_path):
@@ -95,7 +95,7 @@ def test_headers_of_nifti_that_lie(tmp_path, suffix, place, value, said):
     with opened(path, "wb") as file:
         file.write(raw)
     with pytest.raises(UserError, match=said):
-        read_scan(alone(path), FOUR)
+        read_scan(alone(path), FOUR_CLASSES)
 
 
 def plant_external_link(h5py, file) -> None:
@@ -138,7 +138,7 @@ def test_h5_files_lead_nowhere_else_and_hold_numbers(tmp_path, monkeypatch, plan
         file["label"] = LABELS
         plant(h5py, file)
     with pytest.raises(UserError, match=r"a\.h5: cannot be read as .*(a link for 'image'|array)"):
-        read_scan(alone(tmp_path / "a.h5"), FOUR)
+        read_scan(alone(tmp_path / "a.h5"), FOUR_CLASSES)
     with pytest.raises(UserError, match=r"a\.h5"):
         image_shape("h5", tmp_path / "a.h5")
 
@@ -159,7 +159,7 @@ def test_damaged_files_are_read_or_named_never_worse(tmp_path, suffix):
             path.write_bytes(gzip.compress(damage(gzip.decompress(whole), rng)))
         else:
             path.write_bytes(damage(whole, rng))
-        for read in (lambda: read_scan(alone(path), FOUR), lambda: read_labels(path),
+        for read in (lambda: read_scan(alone(path), FOUR_CLASSES), lambda: read_labels(path),
                      lambda: image_shape(alone(path).kind, path)):
             try:
                 read()
@@ -174,4 +174,4 @@ def test_without_the_extra_the_command_that_installs_it_is_told(tmp_path, monkey
     monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / name).write_bytes(b"something")
     with pytest.raises(UserError, match=rf"needs {module}; install it: .* -r requirements-volumes\.txt"):
-        read_scan(alone(tmp_path / name), FOUR)
+        read_scan(alone(tmp_path / name), FOUR_CLASSES)

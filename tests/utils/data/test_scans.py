@@ -11,7 +11,7 @@ from PIL import Image
 from tests.helpers.compare import assert_close
 from tests.helpers.saved_scans import (
     AFFINE,
-    FOUR,
+    FOUR_CLASSES,
     LABELS,
     RNG,
     VOLUME,
@@ -26,9 +26,9 @@ from tests.helpers.saved_scans import (
 from utils.data.scans import (
     PALETTE,
     LabelError,
-    Reading,
     ScaleError,
     Scan,
+    ScanOptions,
     ShapeError,
     find_scans,
     read_labels,
@@ -46,7 +46,7 @@ def test_a_volume_is_the_same_whatever_file_it_is_in(tmp_path):
     save_case(tmp_path / "nifti", VOLUME.transpose(1, 2, 0), LABELS.transpose(1, 2, 0), "a")
     for kind in ("npz", "h5", "nifti"):
         scan = only(tmp_path / kind)
-        pixels = read_scan(scan, FOUR)
+        pixels = read_scan(scan, FOUR_CLASSES)
         assert (scan.name, scan.kind, scan.is_volume, len(pixels.image)) == ("a", kind, True, 4)
         assert pixels.image.dtype == np.float32 and pixels.labels.dtype == np.uint8
         np.testing.assert_array_equal(pixels.image, VOLUME[:, None])
@@ -58,8 +58,8 @@ def test_a_volume_is_the_same_whatever_file_it_is_in(tmp_path):
 def test_a_slice_has_depth_1(tmp_path, key):
     save_npz(tmp_path / "a.npz", **{key: VOLUME[0], "label": LABELS[0].astype(np.int64)})
     scan = only(tmp_path)
-    pixels = read_scan(scan, Reading(4, axis=1))
-    assert not scan.is_volume and len(read_scan(scan, FOUR).image) == 1
+    pixels = read_scan(scan, ScanOptions(4, axis=1))
+    assert not scan.is_volume and len(read_scan(scan, FOUR_CLASSES).image) == 1
     np.testing.assert_array_equal(pixels.image, VOLUME[:1, None])
     np.testing.assert_array_equal(pixels.labels, LABELS[:1])
     assert pixels.spacing is None
@@ -69,13 +69,13 @@ def test_a_slice_has_depth_1(tmp_path, key):
 def test_the_slicing_axis_comes_first_and_the_others_keep_their_order(tmp_path, axis):
     save_npz(tmp_path / "npz" / "a.npz", image=VOLUME, label=LABELS, spacing=np.array([1.0, 2, 3]))
     others = [each for each in range(3) if each != axis]
-    reading = Reading(4, axis)
+    options = ScanOptions(4, axis)
     scan = only(tmp_path / "npz")
-    pixels = read_scan(scan, reading)
+    pixels = read_scan(scan, options)
     np.testing.assert_array_equal(pixels.image[:, 0], VOLUME.transpose(axis, *others))
     np.testing.assert_array_equal(pixels.labels, LABELS.transpose(axis, *others))
     assert pixels.spacing == (1 + axis, *(1 + other for other in others))
-    assert len(read_scan(scan, reading).image) == VOLUME.shape[axis]
+    assert len(read_scan(scan, options).image) == VOLUME.shape[axis]
 
 
 def test_pictures_grey_and_coloured_with_indices_or_a_palette(tmp_path):
@@ -85,7 +85,7 @@ def test_pictures_grey_and_coloured_with_indices_or_a_palette(tmp_path):
     save_picture(tmp_path / "images" / "b.png", colours)
     save_picture(tmp_path / "labels" / "a.png", LABELS[0])
     save_picture(tmp_path / "labels" / "b.png", LABELS[1], palette=True)
-    first, second = (read_scan(scan, FOUR) for scan in find_scans(tmp_path))
+    first, second = (read_scan(scan, FOUR_CLASSES) for scan in find_scans(tmp_path))
     assert_close(first.image, grey[None, None] / 255, "float32")
     assert_close(second.image, colours.transpose(2, 0, 1)[None] / 255, "float32")
     np.testing.assert_array_equal(first.labels, LABELS[:1])
@@ -97,8 +97,8 @@ def test_pictures_of_16_bits_need_a_window(tmp_path):
     save_picture(tmp_path / "labels" / "a.png", LABELS[0].astype(np.uint16))
     scan = only(tmp_path)
     with pytest.raises(ScaleError, match="from 0 to 4100, expected 0 to 1; say by --window LOW HIGH"):
-        read_scan(scan, FOUR)
-    pixels = read_scan(scan, Reading(4, window=(100, 4100)))
+        read_scan(scan, FOUR_CLASSES)
+    pixels = read_scan(scan, ScanOptions(4, window=(100, 4100)))
     assert_close(pixels.image.ravel(), np.clip((np.arange(42) - 1) / 40, 0, 1), "float32")
     np.testing.assert_array_equal(pixels.labels[0], LABELS[0])
 
@@ -110,14 +110,14 @@ def test_labels_that_hold_no_indices_are_refused(tmp_path, name, pixels, said):
     save_picture(tmp_path / "images" / "a.png", LABELS[0])
     path = save_picture(tmp_path / "labels" / name, pixels)
     with pytest.raises(UserError) as caught:
-        read_scan(only(tmp_path), FOUR)
+        read_scan(only(tmp_path), FOUR_CLASSES)
     assert str(caught.value).startswith(f"{path}: ") and said in str(caught.value)
 
 
 def test_without_a_folder_of_labels_there_are_none(tmp_path):
     save_picture(tmp_path / "images" / "a.png", LABELS[0])
     assert only(tmp_path).label is None
-    assert read_scan(only(tmp_path), FOUR).labels is None
+    assert read_scan(only(tmp_path), FOUR_CLASSES).labels is None
 
 
 def test_the_header_of_a_nifti_scales_its_voxels(tmp_path):
@@ -130,7 +130,7 @@ def test_the_header_of_a_nifti_scales_its_voxels(tmp_path):
     raw[112:120] = np.array([10, -100], "<f4").tobytes()  # nibabel scales what it saves by itself
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.nii").write_bytes(raw)
-    pixels = read_scan(only(tmp_path), Reading(2, window=(-100, 130)))
+    pixels = read_scan(only(tmp_path), ScanOptions(2, window=(-100, 130)))
     assert_close(pixels.image[:, 0], voxels.transpose(2, 0, 1) / 23, "float32")
     assert_close(pixels.spacing, (4, 2, 3), "float32")
 
@@ -149,26 +149,26 @@ def test_variants_of_nifti(tmp_path, change):
     else:
         stored = stored[..., None] if change == "axis of one" else stored
         save_nifti(path, stored, version=2 if change == "version 2" else 1)
-    np.testing.assert_array_equal(read_scan(only(tmp_path), FOUR).image, VOLUME[:, None])
+    np.testing.assert_array_equal(read_scan(only(tmp_path), FOUR_CLASSES).image, VOLUME[:, None])
 
 
 # Scale and labels
 
 def test_a_window_scales_and_clips(tmp_path):
     scan = alone(save_npz(tmp_path / "a.npz", image=np.array([[[-1000, -125, 75, 275, 3000]]], np.int16)))
-    image = read_scan(scan, Reading(9, window=(-125.0, 275.0))).image
+    image = read_scan(scan, ScanOptions(9, window=(-125.0, 275.0))).image
     assert_close(image.ravel(), [0, 0, 0.5, 1, 1], "float32")
     with pytest.raises(ScaleError, match="from -1000 to 3000"):
-        read_scan(scan, Reading(9))
+        read_scan(scan, ScanOptions(9))
 
 
 def test_raw_labels_of_synapse(tmp_path):
     raw = np.arange(14, dtype=np.float32).reshape(1, 2, 7)
     scan = alone(save_npz(tmp_path / "a.npz", image=VOLUME[:1, :2].repeat(2, 2)[..., :7], label=raw))
-    labels = read_scan(scan, Reading(9, label_map="synapse")).labels
+    labels = read_scan(scan, ScanOptions(9, label_map="synapse")).labels
     assert labels.ravel().tolist() == [0, 1, 2, 3, 4, 0, 6, 7, 8, 0, 0, 5, 0, 0]
     with pytest.raises(LabelError, match=r"9, 10, 11, 12, 13 \(in 5 pixels\), expected 0 to 8.*--label_map"):
-        read_scan(scan, Reading(9))
+        read_scan(scan, ScanOptions(9))
 
 
 @pytest.mark.parametrize("value, said", [(4, "holds the label 4 "), (-1, "holds the label -1 "),
@@ -179,7 +179,7 @@ def test_labels_that_are_no_classes_are_told(tmp_path, value, said):
     label[1, 2, 3] = value
     path = save_npz(tmp_path / "a.npz", image=VOLUME, label=label)
     with pytest.raises(LabelError) as caught:
-        read_scan(alone(path), FOUR)
+        read_scan(alone(path), FOUR_CLASSES)
     assert str(caught.value).startswith(f"{path}: ") and said in str(caught.value)
 
 
@@ -189,13 +189,13 @@ def test_infinite_grey_levels_are_refused_with_a_window_too(tmp_path, bad):
     image[0, 0, 0] = bad
     path = save_npz(tmp_path / "a.npz", image=image, label=LABELS)
     with pytest.raises(UserError, match="NaN or infinite"):
-        read_scan(alone(path), Reading(4, window=(0, 1)))
+        read_scan(alone(path), ScanOptions(4, window=(0, 1)))
 
 
 def test_image_and_label_of_different_size(tmp_path):
     path = save_npz(tmp_path / "a.npz", image=VOLUME, label=LABELS[:, :6])
     with pytest.raises(ShapeError, match=r"shape \(4, 6, 6\), its image \(4, 7, 6\)"):
-        read_scan(alone(path), FOUR)
+        read_scan(alone(path), FOUR_CLASSES)
 
 
 # Finding
@@ -270,7 +270,7 @@ def test_label_maps_are_read_back_as_written(tmp_path, source, axis, nifti):
     else:
         save_case(tmp_path / "in", VOLUME, LABELS, "a")
     scan = only(tmp_path / "in")
-    pixels = read_scan(scan, Reading(4, axis))
+    pixels = read_scan(scan, ScanOptions(4, axis))
     path = write_labels(tmp_path / "out", scan, pixels.labels, pixels, nifti)
     assert path == tmp_path / "out" / ("a.nii.gz" if nifti else "a.npz")
     np.testing.assert_array_equal(read_labels(path, axis), pixels.labels)
@@ -294,7 +294,7 @@ def test_slices_and_pictures_are_written_as_they_were(tmp_path):
     save_picture(tmp_path / "pictures" / "images" / "b.jpg", np.uint8(VOLUME[0] * 255))
     for folder, name in (("in", "a.npz"), ("pictures", "b.png")):
         scan = only(tmp_path / folder)
-        path = write_labels(tmp_path / "out", scan, LABELS[:1], read_scan(scan, FOUR))
+        path = write_labels(tmp_path / "out", scan, LABELS[:1], read_scan(scan, FOUR_CLASSES))
         assert path.name == name
         np.testing.assert_array_equal(read_labels(path), LABELS[:1])
     assert np.load(tmp_path / "out" / "a.npz")["label"].shape == (7, 6)

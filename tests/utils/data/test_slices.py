@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from utils.data.polyps import MEAN, STD
 from utils.data.scan_folders import find_scans
-from utils.data.scans import Reading
+from utils.data.scans import ScanOptions
 from utils.data.slices import (
     LabelledSlices,
     augment,
@@ -24,7 +24,7 @@ from utils.errors import UserError
 from utils.ranks import Shard
 
 SIZE = 32
-READING = Reading(num_class=4)
+SCAN_OPTIONS = ScanOptions(num_class=4)
 
 
 def write_scan(path: Path, shape: tuple[int, ...], seed: int, **arrays) -> None:
@@ -50,7 +50,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(folder) -> LabelledSlices:
-    return LabelledSlices(folder, READING, SIZE)
+    return LabelledSlices(folder, SCAN_OPTIONS, SIZE)
 
 
 def test_a_volume_counts_by_its_slices_and_names_them(whole):
@@ -63,7 +63,7 @@ def test_a_volume_counts_by_its_slices_and_names_them(whole):
 def test_preprocessing_is_the_published_one(whole):
     piece = whole.slices[0]
     stored = np.load(piece.scan.image)
-    planes = prepare_slice((piece, None), READING, SIZE).view(np.float32)
+    planes = prepare_slice((piece, None), SCAN_OPTIONS, SIZE).view(np.float32)
     zooms = SIZE / 40, SIZE / 36
     np.testing.assert_array_equal(planes[0], ndimage.zoom(stored["image"], zooms, order=3))
     np.testing.assert_array_equal(planes[1], ndimage.zoom(stored["label"], zooms, order=0))
@@ -136,21 +136,21 @@ def test_a_broken_scan_is_named_before_training(folder, tmp_path):
         (tmp_path / scan.image.name).write_bytes(scan.image.read_bytes())
     (tmp_path / "case1_slice1.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(UserError, match=r"case1_slice1\.npz"):
-        LabelledSlices(tmp_path, READING, SIZE)
+        LabelledSlices(tmp_path, SCAN_OPTIONS, SIZE)
 
 
 def test_a_set_without_any_class_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", image=np.zeros((8, 8), np.float32), label=np.zeros((8, 8), np.uint8))
     with pytest.raises(UserError, match="no label map shows a class"):
-        LabelledSlices(tmp_path, READING, SIZE)
+        LabelledSlices(tmp_path, SCAN_OPTIONS, SIZE)
 
 
 def test_labels_beyond_the_classes_are_refused(folder):
     with pytest.raises(UserError, match="3"):
-        LabelledSlices(folder, Reading(num_class=3), SIZE)
+        LabelledSlices(folder, ScanOptions(num_class=3), SIZE)
 
 
 def test_volumes_that_do_not_fit_are_told(folder, monkeypatch):
     monkeypatch.setattr("utils.data.slices.available_memory", lambda: 10)
     with pytest.raises(UserError, match=r"case2\.npz: the memory does not hold"):
-        LabelledSlices(folder, READING, SIZE)
+        LabelledSlices(folder, SCAN_OPTIONS, SIZE)

@@ -15,7 +15,7 @@ from utils.data.checks.polyps import Findings
 from utils.data.image_io import list_folder, name_some
 from utils.data.polyps import WORKERS, prefetch
 from utils.data.scan_folders import Scan, look_for_scans
-from utils.data.scans import MAX_CLASSES, LabelError, Reading, ScaleError, ShapeError, read_scan
+from utils.data.scans import MAX_CLASSES, LabelError, ScaleError, ScanOptions, ShapeError, read_scan
 from utils.errors import UserError
 from utils.progress import track
 
@@ -89,7 +89,7 @@ class Content:
     problems: list[tuple[str, str]]
 
 
-def survey_scans(folder: Path, reading: Reading, list_file: str | os.PathLike | None = None,
+def survey_scans(folder: Path, options: ScanOptions, list_file: str | os.PathLike | None = None,
                  training: bool = False) -> ScanSurvey:
     """Reads every scan of a folder and goes on past all defects.
 
@@ -101,14 +101,14 @@ def survey_scans(folder: Path, reading: Reading, list_file: str | os.PathLike | 
         UserError: there is no scan, or a name of the list is missing.
     """
     scans, defects = look_for_scans(folder, list_file)
-    found = ScanSurvey(Path(folder), reading.num_class, len(scans))
+    found = ScanSurvey(Path(folder), options.num_class, len(scans))
     for defect in defects:
         alone = defect.kind.endswith(("without label", "without image"))
         found.add(defect.kind, defect.path, "" if alone else defect.detail.split("; ")[0])
     for path in sorted({path for scan in scans for path in list_folder(scan.image.parent)}):
         if path.is_file() and not scan_files.kind_of(path) and path.suffix not in LISTS:
             found.add("no scan file", path)
-    contents = prefetch(lambda scan: _content(scan, reading), scans, WORKERS, ahead=2 * WORKERS)
+    contents = prefetch(lambda scan: _content(scan, options), scans, WORKERS, ahead=2 * WORKERS)
     read = list(zip(scans, track(contents, len(scans), f"checking {found.root.name}", "scans")))
     for scan, content in read:
         found.groups.setdefault(scan.group, []).append(scan.image)
@@ -140,16 +140,16 @@ def find_scan_copies(surveys: list[ScanSurvey]) -> None:
                 found.add("patient of another set", paths[0], f"{group}, as in {first.name}")
 
 
-def _content(scan: Scan, reading: Reading) -> Content:
+def _content(scan: Scan, options: ScanOptions) -> Content:
     """Everything about a scan; without a shape where it cannot be read."""
     problems: list[tuple[str, str]] = []
-    reading = replace(reading, num_class=MAX_CLASSES)  # unknown labels are counted and then told
+    options = replace(options, num_class=MAX_CLASSES)  # unknown labels are counted and then told
     try:
         try:
-            pixels = read_scan(scan, reading)
+            pixels = read_scan(scan, options)
         except ScaleError as error:
             problems.append(("unscaled image", _reason(error, scan)))
-            pixels = read_scan(scan, replace(reading, window=(0.0, 1.0)))
+            pixels = read_scan(scan, replace(options, window=(0.0, 1.0)))
         if scan.kind == "nifti" and scan.label is not None:
             problems += _apart(scan, scan_files.image_shape(scan.kind, scan.image))
     except UserError as error:
