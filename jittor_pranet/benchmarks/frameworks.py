@@ -110,4 +110,4 @@ class Torch:
 
 
 def _threads(number) -> dict[str, str]:
-    return {"threads": " ".join([str(number), *map("=".join, threads.waiting().items())])}
+    return {"threads": " ".join([str(number), *map("=".join, threads.wait_policy().items())])}
