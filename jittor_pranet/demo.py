@@ -12,11 +12,11 @@ from PIL import Image
 
 from jittor_pranet.cli.arguments import whole
 from utils.data.image_io import list_folder, name_some, write_map
-from utils.data.polyps import WORKERS, prefetch
 from utils.data.synthetic.polyps import draw_polyp
 from utils.data.synthetic.scans import MAX_DRAWN, draw_patient
 from utils.errors import UserError
 from utils.files import atomic_write
+from utils.parallel import WORKERS, prefetch
 from utils.progress import track
 
 

@@ -1,25 +1,21 @@
-"""The program `evaluate`: measures the maps of one or more methods and writes the figures."""
+"""The program `evaluate`: measures the maps of one or more methods and writes their scores."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from jittor_pranet.cli.arguments import whole
-from jittor_pranet.cli.scan_options import add_scan_arguments
+from jittor_pranet.cli.scan_options import add_scan_arguments, scan_options_of
 from jittor_pranet.cli.task_flags import check_task_flags
-from jittor_pranet.evaluation.results import name_methods, write_csv, write_summary
-from jittor_pranet.reports.binary import write_report
-from utils.files import atomic_write
-from utils.metrics.binary import MASK_RULES, METRICS, THRESHOLDS
-from utils.metrics.evaluation import evaluate, find_datasets
+from jittor_pranet.evaluation.binary import BinaryTask
+from jittor_pranet.evaluation.multiclass import MulticlassTask
+from jittor_pranet.evaluation.task import Task
+from jittor_pranet.evaluation.writer import write_results
+from utils.errors import UserError
+from utils.metrics.binary import MASK_RULES
 from utils.metrics.multiclass import ABSENT_RULES
-from utils.metrics.scoring import SetScores
-from utils.metrics.tables import Table, notes, paper_table, results_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the test sets: <set>/masks; multiclass: of sets of scans, or one itself")
     add("--datasets", nargs="+", metavar="SET", help="sets to measure; all in --gt_root if left out")
     add("--result_path", type=Path, metavar="DIR",
-        help="folder for the figures; results/evaluation/<methods> if left out")
+        help="folder for the scores; results/evaluation/<methods> if left out")
     add("--workers", type=whole(0), default=0, metavar="N",
         help="processes; 0 chooses by the number of images and CPUs")
-    add("--compare", action="store_true", help="add the paper's figures and the difference to them")
+    add("--compare", action="store_true", help="add the paper's scores and the difference to them")
     add("--thumbnails", type=whole(0), default=24, metavar="N",
         help="images that the report shows of each set and method, the worst first")
     add("--allow_missing", action="store_true",
@@ -58,59 +54,40 @@ def run(args: argparse.Namespace) -> int:
     check_task_flags("evaluate", args.task, vars(args))
     methods = name_methods(args.pred_root)
     folder = args.result_path or Path("results", "evaluation", "+".join(methods))
-    if args.task == "multiclass":
-        from jittor_pranet.evaluation.multiclass import measure
-    else:
-        measure = measure_maps
-    tables, remarks, files = measure(args, methods, folder)
+    task = _task(args)
+
+    scores = task.evaluate(methods, args.workers, args.allow_missing)
+    tables = task.tables(scores)
+    if args.compare:
+        tables += [task.paper_table(scores, method) for method in methods]
+    notes = task.notes(scores)
+    files = write_results(folder, task, scores, methods, tables, notes, args.thumbnails)
 
     print("\n\n".join(table.text() for table in tables))
-    for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     print(f"\nwritten to {folder}: {', '.join(files)}")
     return 0
 
 
-def measure_maps(args: argparse.Namespace, methods: dict[str, Path], folder: Path,
-                 ) -> tuple[list[Table], list[str], list[str]]:
-    """Measures maps of one class and writes the figures. Returns tables, remarks, names of the files."""
-    datasets, mask_rule = find_datasets(args.gt_root, args.datasets), args.mask_rule or "mid"
-    scores = evaluate(methods, args.gt_root, datasets, mask_rule, args.workers, args.allow_missing)
+def name_methods(roots: list[Path]) -> dict[str, Path]:
+    """Names each folder of maps by its last part, or by all of its path where two end alike.
 
-    tables = [results_table(scores, mask_rule)]
-    if args.compare:
-        tables += [paper_table(scores, method) for method in methods]
-    remarks = notes(scores)
-    files = write_results(folder, scores, methods, mask_rule)
-    write_report(folder / "report.html", scores, tables, remarks, args.gt_root, args.thumbnails)
-    return tables, remarks, [*files, "report.html"]
-
-
-# ---------------------------------------------------------------- files
+    Raises:
+        UserError: a folder is given twice.
+    """
+    resolved = [root.resolve() for root in roots]
+    for place, root in enumerate(resolved):
+        if root in resolved[:place]:
+            raise UserError(f"--pred_root {roots[place]}: is given twice; give each method once")
+    names = [root.name for root in resolved]
+    if len(set(names)) < len(names):
+        names = [str(root).strip("/").replace("/", "_") for root in resolved]
+    return dict(zip(names, roots))
 
 
-def write_results(folder: Path, scores: list[SetScores], methods: dict[str, Path],
-                  mask_rule: str) -> list[str]:
-    """Writes the figures in place of older ones. Returns the files' names."""
-    write_summary(folder / "summary.json", scores, methods, set_summary, mask_rule=mask_rule)
-    write_csv(folder / "summary.csv", ["method", "dataset", *set_summary(scores[0])],
-              ({"method": entry.method, "dataset": entry.dataset, **set_summary(entry)} for entry in scores))
-    write_csv(folder / "per_image.csv", ["method", "dataset", "image", *METRICS, "brightest", "undefined"],
-              (row for entry in scores for row in _image_rows(entry)))
-    curves = {f"{entry.method}/{entry.dataset}/{name}": curve
-              for entry in scores for name, curve in entry.metrics.curves().items()}
-    with atomic_write(folder / "curves.npz") as file:
-        np.savez(file, thresholds=THRESHOLDS, **curves)
-    return ["summary.json", "summary.csv", "per_image.csv", "curves.npz"]
-
-
-def set_summary(entry: SetScores) -> dict[str, float | int]:
-    """The set's figures (fractions of 1), images scored, masks there are, images with undefined figures."""
-    undefined = {f"undefined_{name}": count for name, count in entry.metrics.undefined.items()}
-    return {**entry.metrics.result(), "images": entry.metrics.images, "masks": entry.truths, **undefined}
-
-
-def _image_rows(entry: SetScores) -> Iterable[dict]:
-    for pair, figures in zip(entry.pairs, entry.figures):
-        yield {"method": entry.method, "dataset": entry.dataset, "image": pair.map.name,
-               **figures.result(), "brightest": figures.brightest, "undefined": " ".join(figures.undefined)}
+def _task(args: argparse.Namespace) -> Task:
+    if args.task == "multiclass":
+        return MulticlassTask(args.gt_root, args.datasets, args.test_list, scan_options_of(args),
+                              args.class_names, args.absent or "sound")
+    return BinaryTask(args.gt_root, args.datasets, args.mask_rule or "mid")

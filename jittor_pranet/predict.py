@@ -37,9 +37,9 @@ from lib.inference import PolypSegmenter, network_of
 from utils.csv_log import Journal
 from utils.data.image_io import describe
 from utils.data.inputs import Source, find_inputs
-from utils.data.polyps import WORKERS
 from utils.errors import UserError, printable
 from utils.files import sha256_of
+from utils.parallel import WORKERS
 from utils.progress import Progress
 from utils.signals import Interruption
 

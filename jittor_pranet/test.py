@@ -17,9 +17,9 @@ from jittor_pranet.testing.multiclass import MulticlassTask
 from jittor_pranet.testing.task import MapOptions, Task
 from lib.registry import TASKS
 from utils.checkpoint import read_info
-from utils.data.polyps import WORKERS
 from utils.data.scans import LABEL_MAPS
 from utils.files import PROJECT_ROOT
+from utils.parallel import WORKERS
 from utils.progress import Progress
 from utils.signals import Interruption
 

@@ -1,6 +1,7 @@
-"""Work in other processes: arrays read ahead of their consumer, results finished behind their maker.
+"""Work beside that of the caller: items prefetched before it needs them, results finished after it made them.
 
-Threads would stand still when they are needed: Jittor holds the interpreter's lock for the whole of a step.
+Threads do where the work is short or leaves Python's lock. Beside a network processes are needed: Jittor
+holds that lock for the whole of a step.
 """
 
 from __future__ import annotations
@@ -16,18 +17,39 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from typing import Callable, TypeVar
 
 import numpy as np
 
 from utils.errors import UserError
 
+WORKERS = min(4, os.cpu_count() or 1)  # unless the user says how many
 Item, Result = TypeVar("Item"), TypeVar("Result")
 NAME = "reader"  # of the processes, for tests and debuggers
 GRACE_S = 5.0  # for what a reader is busy with when nobody wants it any more
+
+
+def prefetch(load: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int,
+             ) -> Iterator[Result]:
+    """Yields ``load(item)`` for every item in order, up to ``ahead`` of them loaded in threads beforehand.
+
+    Args:
+        workers: number of threads. 0 loads in the calling one, each item as it is asked for.
+
+    The threads end with the generator, however it ends; what is not begun by then is cancelled.
+
+    Raises:
+        whatever ``load`` raised, in the place of that item.
+    """
+    if workers == 0:
+        yield from map(load, items)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
+    yield from _in_order(pool, load, items, lambda waiting: len(waiting) > ahead)
 
 
 def prefetch_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item], shape: tuple[int, ...],
@@ -58,9 +80,7 @@ def try_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item], 
     if workers == 0:
         yield from (_attempt(load, item) for item in items)
         return
-    # Forked from a server that has never seen Jittor, whose threads and CUDA do not survive a fork.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([getattr(load, "func", load).__module__])  # func: of a functools.partial
+    context = _context(load)
     slots = context.RawArray(ctypes.c_uint8, ahead * math.prod(shape))
     readers: list[_Reader] = []
     try:
@@ -81,40 +101,56 @@ def try_in_processes(load: Callable[[Item], np.ndarray], items: Sequence[Item], 
             reader.wait()
 
 
-def map_in_processes(finish: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int,
+def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int,
                      ) -> Iterator[Result]:
-    """Yields ``finish(item)`` for every item in order, while the calling process makes the next items.
+    """Yields ``function(item)`` for every item in order, while the calling process makes the next items.
 
     Args:
-        finish: importable from a module that imports quickly and without Jittor.
-        workers: number of processes. 0 finishes in the calling process.
-        ahead: items that may wait for their end; making the next one stops until there are fewer.
+        function: importable from a module that imports quickly and without Jittor.
+        workers: number of processes. 0 works in the calling process.
+        ahead: items that may wait for their result; making the next one stops until there are fewer.
 
     Raises:
-        whatever ``finish`` raised, in the place of that item; UserError if a process was killed.
+        whatever ``function`` raised, in the place of that item; UserError if a process was killed.
     """
     if workers == 0:
-        yield from map(finish, items)
+        yield from map(function, items)
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([getattr(finish, "func", finish).__module__])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
-    waiting: deque = deque()
+    pool = ProcessPoolExecutor(workers, mp_context=_context(function), initializer=_start_worker)
     try:
-        for item in items:
-            waiting.append(pool.submit(finish, item))
-            while waiting and (len(waiting) > ahead or waiting[0].done()):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from _in_order(pool, function, items, lambda waiting: len(waiting) > ahead or waiting[0].done())
     except BrokenProcessPool as error:
         raise UserError(f"one of {workers} worker processes was killed, often for want of memory; try fewer "
                         "--workers") from error
+
+
+def _in_order(pool: Executor, function: Callable, items: Iterable, is_due: Callable[[deque[Future]], bool],
+              ) -> Iterator:
+    """Yields a pool's results in order, the first of those that wait as soon as it ``is_due``."""
+    waiting: deque[Future] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            while waiting and is_due(waiting):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def start_worker() -> None:
+def _context(function: Callable) -> BaseContext:
+    """How processes are made that run ``function``.
+
+    They are forked from a server that has imported its module but never Jittor, whose threads and CUDA do not
+    survive a fork.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([getattr(function, "func", function).__module__])  # func: of a partial
+    return context
+
+
+def _start_worker() -> None:
     """Leaves Ctrl-C to the parent, and ends with it even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

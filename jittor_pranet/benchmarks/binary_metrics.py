@@ -16,8 +16,8 @@ from utils.errors import UserError
 def run(args: argparse.Namespace) -> int:
     """The measures of maps and masks in files, against a plain loop over thresholds on some of them."""
     from jittor_pranet.reference_metrics.binary import measure
-    from utils.metrics.evaluation import CHUNK, measure_files, read_pair
-    from utils.metrics.scoring import measure_all
+    from utils.metrics.evaluation import measure_files, read_pair
+    from utils.parallel import map_in_processes
 
     measure_pair = functools.partial(measure_files, mask_rule="mid")
     read = functools.partial(read_pair, mask_rule="mid")
@@ -36,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
 
     shared = (pairs * -(-args.images // len(pairs)))[:args.images]
     for workers in sorted({max(1, count) for count in args.workers}):
-        seconds = shortest(args.rounds,
-                           lambda count=workers: list(measure_all(measure_pair, shared, count, CHUNK)))
+        processes = workers if workers > 1 else 0
+        seconds = shortest(args.rounds, lambda count=processes: list(
+            map_in_processes(measure_pair, shared, count, 8 * count)))
         rate = len(shared) / seconds
         print(f"{workers} worker(s) {rate:8.1f} images per second, their start spread over {len(shared)}")
 

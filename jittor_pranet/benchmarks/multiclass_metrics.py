@@ -13,7 +13,7 @@ import numpy as np
 from jittor_pranet.benchmarks.timing import shortest
 from utils.data.scans import read_labels
 from utils.metrics.multiclass import ScanScores, measure_scan
-from utils.metrics.scoring import measure_all
+from utils.parallel import map_in_processes
 from utils.progress import track
 
 SCANS = 8  # that are shared among processes
@@ -101,8 +101,9 @@ def _time_workers(folder: Path, found: np.ndarray, truth: np.ndarray, args: argp
     for path, labels in zip(paths, (found, truth)):
         np.savez_compressed(path, label=labels)
     for workers in sorted({max(1, count) for count in args.workers}):
-        seconds = shortest(1, lambda count=workers: list(
-            measure_all(_measure_files, [paths] * SCANS, count, 1)))
+        processes = workers if workers > 1 else 0
+        seconds = shortest(1, lambda count=processes: list(
+            map_in_processes(_measure_files, [paths] * SCANS, count, 8 * count)))
         print(f"{workers} worker(s) {SCANS / seconds:8.2f} scans per second from files, start included")
 
 

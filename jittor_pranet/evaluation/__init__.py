@@ -1,1 +1,1 @@
-"""Parts of the program evaluate: one module for each task, and the files that both write."""
+"""Parts of the program evaluate: one module for each task, and the writer of its files."""

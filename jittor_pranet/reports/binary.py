@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file by itself that shows where a network fails."""
+"""The report's section of a set of polyps: where a network fails."""
 
 from __future__ import annotations
 
@@ -8,37 +8,28 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jittor_pranet.reports import page
+from jittor_pranet.reports import page, scales
 from jittor_pranet.reports.overlay import MAP_COLOUR, MASK_COLOUR, overlay
 from utils.data.image_io import find_images, read_rgb
 from utils.errors import UserError
 from utils.metrics.binary import THRESHOLDS
 from utils.metrics.evaluation import MapPair, read_pair
 from utils.metrics.scoring import SetScores
-from utils.metrics.tables import Table
 
 THUMBNAIL = 320  # pixels of the longer side
 CHARTS = {"Dic": "Dice", "IoU": "IoU", "Em": "E-measure"}
 HISTOGRAM_BINS = 20
 
 
-def write_report(path: Path, scores: list[SetScores], tables: list[Table], notes: list[str],
-                 gt_root: Path, thumbnails: int) -> None:
-    """Writes the tables, and for each set its charts and the images, those of the lowest Dice first.
+def section(entries: list[SetScores], colours: dict[str, str], images: Path, limit: int) -> list[str]:
+    """Charts of a set's scores, and for each method the images, those of the lowest Dice first.
 
-    The first ``thumbnails`` of a set and method are drawn, on ``gt_root/<set>/images`` if that is there.
+    The first ``limit`` are drawn, on those in the folder ``images`` if that is there.
 
     Raises:
-        UserError: a map or mask is no longer readable, or the report cannot be written.
+        UserError: a map or mask is no longer readable.
     """
-    colours = page.colours_of(scores)
-    datasets = list(dict.fromkeys(entry.dataset for entry in scores))
-    parts = page.head(datasets, tables, notes)
-    for dataset in datasets:
-        entries = [entry for entry in scores if entry.dataset == dataset]
-        parts += [page.heading(dataset), page.legend(colours), _charts(entries, colours)]
-        parts += [_gallery(entry, gt_root / dataset / "images", thumbnails) for entry in entries]
-    page.write(path, parts)
+    return [_charts(entries, colours), *(_gallery(entry, images, limit) for entry in entries)]
 
 
 # ---------------------------------------------------------------- charts
@@ -54,7 +45,7 @@ def _charts(entries: list[SetScores], colours: dict[str, str]) -> str:
 
 def dices(entry: SetScores) -> np.ndarray:
     """(n,) float64: each image's Dice, the mean over thresholds."""
-    return np.array([figures.result()["meanDic"] for figures in entry.figures])
+    return np.array([scores.result()["meanDic"] for scores in entry.scores])
 
 
 def _curves(title: str, curves: dict[str, np.ndarray], colours: dict[str, str]) -> str:
@@ -63,9 +54,9 @@ def _curves(title: str, curves: dict[str, np.ndarray], colours: dict[str, str]) 
 
 
 def _histogram(title: str, values: dict[str, np.ndarray], colours: dict[str, str]) -> str:
-    counts = {method: np.histogram(figures, HISTOGRAM_BINS, (0, 1))[0] for method, figures in values.items()}
+    counts = {method: np.histogram(dice, HISTOGRAM_BINS, (0, 1))[0] for method, dice in values.items()}
     # Of 3 images or more, so that all marks are whole.
-    marks = page.round_marks(max(3, *(int(count.max()) for count in counts.values())))
+    marks = scales.ticks(0, max(3, *(int(count.max()) for count in counts.values())), 5)
     bar = 1 / HISTOGRAM_BINS / len(counts)
     bars = []
     for place, (method, count) in enumerate(counts.items()):
@@ -79,28 +70,23 @@ def _histogram(title: str, values: dict[str, np.ndarray], colours: dict[str, str
 # ---------------------------------------------------------------- images
 
 
-def _gallery(entry: SetScores, images: Path, thumbnails: int) -> str:
-    """The entry's images, lowest Dice first: some drawn, the others listed."""
+def _gallery(entry: SetScores, images: Path, limit: int) -> str:
     reached = dices(entry)
+    order = np.argsort(reached, kind="stable")
+    pairs = [entry.pairs[place] for place in order]
+    captions = [f"{pair.map.name} {100 * dice:.1f}" for pair, dice in zip(pairs, reached[order])]
     try:
         photographs, remark = find_images(images), ""
     except UserError as error:
         photographs, remark = {}, f" on black ({html.escape(str(error))})"
-    drawn, listed = [], []
-    for place in np.argsort(reached, kind="stable"):
-        pair, caption = entry.pairs[place], f"{entry.pairs[place].map.name} {100 * reached[place]:.1f}"
-        if len(drawn) < thumbnails:
-            drawn.append(_thumbnail(pair, entry.metrics.mask_rule, photographs.get(pair.stem), caption))
-        else:
-            listed.append(html.escape(caption))
-    parts = [f"<h3>{html.escape(entry.method)}: images by Dice (times 100), worst first</h3>"]
-    if drawn:
-        parts.append(f"<p class=quiet>{page.key(MAP_COLOUR)}map{remark}{page.key(MASK_COLOUR)}mask</p>"
-                     f"<div class=gallery>{''.join(drawn)}</div>")
-    if listed:
-        parts.append(f"<details><summary>{len(listed)} more images</summary>"
-                     f"<p>{'<br>'.join(listed)}</p></details>")
-    return "\n".join(parts)
+
+    def draw(place: int) -> str:
+        pair = pairs[place]
+        return _thumbnail(pair, entry.metrics.mask_rule, photographs.get(pair.stem), captions[place])
+
+    legend = f"<p class=quiet>{page.key(MAP_COLOUR)}map{remark}{page.key(MASK_COLOUR)}mask</p>"
+    return page.gallery(f"{entry.method}: images by Dice (times 100), worst first", legend, captions, draw,
+                        limit, "gallery", "image")
 
 
 def _thumbnail(pair: MapPair, mask_rule: str, photograph: Path | None, caption: str) -> str:

@@ -12,17 +12,17 @@ MASK_COLOUR = (255, 255, 0)
 OPACITY = 0.5  # of a class's colour
 
 
-def overlay(image: np.ndarray, found: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Outlines of the map ``found`` (cyan) and of the mask (yellow, below) on an image: uint8 (H, W, 3).
+def overlay(image: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Outlines of the map ``prediction`` (cyan) and of the mask (yellow, below) on an image: uint8 (H, W, 3).
 
     Args:
         image: uint8 (H, W, 3).
-        found, mask: uint8 (H, W); 128 and more is polyp.
+        prediction, mask: uint8 (H, W); 128 and more is polyp.
     """
     picture = image.copy()
     if mask is not None:
         picture[_outline(mask >= 128)] = MASK_COLOUR
-    picture[_outline(found >= 128)] = MAP_COLOUR
+    picture[_outline(prediction >= 128)] = MAP_COLOUR
     return picture
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import base64
 import html
 import io
-import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 from PIL import Image
 
+from jittor_pranet.reports.scales import COLOURS, Colour
 from utils.files import atomic_write
 from utils.metrics.scoring import SetScores
 from utils.metrics.tables import Table
-
-METHOD_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --quiet: #777; }
@@ -49,8 +48,26 @@ svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 """
 
 
-def write(path: Path, parts: list[str]) -> None:
-    """Writes a page of these elements. Raises UserError if it cannot be written."""
+def write_report(path: Path, scores: list[SetScores], tables: list[Table], notes: list[str],
+                 section: Callable[[list[SetScores], dict[str, str]], list[str]]) -> None:
+    """Writes links to the sets, the tables and notes, and of each set its section, in one file by itself.
+
+    Args:
+        section: gives the elements of a set from the scores of every method there, and the methods' colours.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    methods = list(dict.fromkeys(entry.method for entry in scores))
+    datasets = list(dict.fromkeys(entry.dataset for entry in scores))
+    colours = {method: hexadecimal(COLOURS[place % len(COLOURS)]) for place, method in enumerate(methods)}
+    links = " · ".join(f"<a href='#{html.escape(name)}'>{html.escape(name)}</a>" for name in datasets)
+    parts = ["<h1>Evaluation</h1>", f"<p class=quiet>{links}</p>", *map(table, tables),
+             *(f"<p class=quiet>Note: {html.escape(note)}</p>" for note in notes)]
+    for dataset in datasets:
+        entries = [entry for entry in scores if entry.dataset == dataset]
+        parts += [f"<h2 id='{html.escape(dataset)}'>{html.escape(dataset)}</h2>", _legend(colours),
+                  *section(entries, colours)]
     with atomic_write(path, "w", encoding="utf-8") as file:
         file.write(_document("\n".join(parts)))
 
@@ -74,27 +91,7 @@ def _document(body: str) -> str:
 """
 
 
-def colours_of(scores: list[SetScores]) -> dict[str, str]:
-    """The colour of each method."""
-    return {method: METHOD_COLOURS[place % len(METHOD_COLOURS)]
-            for place, method in enumerate(dict.fromkeys(entry.method for entry in scores))}
-
-
-def head(datasets: Iterable[str], tables: list[Table], notes: list[str]) -> list[str]:
-    """The begin of a report: links to the sets, the tables, and what a reader has to know."""
-    return ["<h1>Evaluation</h1>", f"<p class=quiet>{_links(datasets)}</p>", *map(table, tables),
-            *(f"<p class=quiet>Note: {html.escape(note)}</p>" for note in notes)]
-
-
-def heading(dataset: str) -> str:
-    return f"<h2 id='{html.escape(dataset)}'>{html.escape(dataset)}</h2>"
-
-
-def _links(datasets: Iterable[str]) -> str:
-    return " · ".join(f"<a href='#{html.escape(name)}'>{html.escape(name)}</a>" for name in datasets)
-
-
-def legend(colours: dict[str, str]) -> str:
+def _legend(colours: dict[str, str]) -> str:
     return "<p>" + "".join(f"<span class=key style='background:{colour}'></span>{html.escape(method)}"
                            for method, colour in colours.items()) + "</p>"
 
@@ -111,8 +108,24 @@ def table(content: Table) -> str:
             f"<thead>{row(content.header, 'th')}</thead>\n<tbody>{rows}</tbody></table></div>")
 
 
-def key(colour: tuple[int, int, int]) -> str:
+def key(colour: Colour) -> str:
     return f"<span class=key style='background:rgb{colour}'></span>"
+
+
+def hexadecimal(colour: Colour) -> str:
+    return "#" + bytes(colour).hex()
+
+
+def gallery(title: str, legend: str, captions: list[str], draw: Callable[[int], str], limit: int, style: str,
+            unit: str) -> str:
+    """Pictures by what ``draw`` gives for their place, the first ``limit`` of them; the others by caption."""
+    parts = [f"<h3>{html.escape(title)}</h3>"]
+    if drawn := [draw(place) for place in range(min(limit, len(captions)))]:
+        parts.append(f"{legend}<div class={style}>{''.join(drawn)}</div>")
+    if listed := [html.escape(caption) for caption in captions[limit:]]:
+        parts.append(f"<details><summary>{len(listed)} more {unit}s</summary>"
+                     f"<p>{'<br>'.join(listed)}</p></details>")
+    return "\n".join(parts)
 
 
 def picture(pixels: np.ndarray, caption: str) -> str:
@@ -132,13 +145,6 @@ LEFT, RIGHT, TOP, BOTTOM = 34, 312, 24, 168  # the frame in it
 QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]  # the marks of an axis that ends at 1
 
 
-def round_marks(most: float) -> list[float]:
-    """The marks of an axis from 0 to ``most`` > 0 or more: 3 to 5 steps of 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(most))
-    step = power * next(factor for factor in (0.2, 0.5, 1, 2) if most <= 5 * factor * power)
-    return [count * step for count in range(math.ceil(most / step) + 1)]
-
-
 def frame(title: str, below: str, marks: list[float], drawn: list[str]) -> str:
     """A chart with an x axis of 0..1 and a y axis of these marks, from 0 in even steps."""
     grid = []
@@ -154,14 +160,14 @@ def frame(title: str, below: str, marks: list[float], drawn: list[str]) -> str:
 
 
 def line(across: Iterable[float], up: Iterable[float], colour: str) -> str:
-    """A line through points whose coordinates are shares of a chart's frame."""
+    """A line through points whose coordinates are fractions of a chart's frame."""
     points = " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in zip(across, up))
     return f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='2'/>"
 
 
-def x_at(share: float) -> float:
-    return LEFT + share * (RIGHT - LEFT)
+def x_at(fraction: float) -> float:
+    return LEFT + fraction * (RIGHT - LEFT)
 
 
-def y_at(share: float) -> float:
-    return BOTTOM - share * (BOTTOM - TOP)
+def y_at(fraction: float) -> float:
+    return BOTTOM - fraction * (BOTTOM - TOP)

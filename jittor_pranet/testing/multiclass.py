@@ -12,11 +12,11 @@ from jittor_pranet.reports.overlay import label_overlay
 from jittor_pranet.testing.task import MapOptions
 from lib.inference import ScanSegmenter
 from utils.data.image_io import write_map
-from utils.data.polyps import prefetch
 from utils.data.scan_folders import Scan
 from utils.data.scan_sets import find_scan_sets
 from utils.data.scans import ScanOptions, ScanPixels, read_scan, write_labels
 from utils.data.slices import network_input, resize_labels
+from utils.parallel import prefetch
 
 AHEAD = 1  # scans read while the network works on one: they may be large
 

@@ -13,8 +13,8 @@ from jittor_pranet.cli.arguments import add_device_arguments, fraction, positive
 from jittor_pranet.cli.scan_options import add_scan_arguments, scan_options_of
 from jittor_pranet.cli.task_flags import check_task_flags
 from lib.registry import GAINS, NETWORKS, TASKS, check_size, find_network
-from utils.data.polyps import WORKERS
 from utils.errors import UserError
+from utils.parallel import WORKERS
 
 # When a run is resumed: the data have moved, more is wanted.
 MAY_CHANGE = ("train_path", "val_path", "test_path", "epoch", "max_steps")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from jittor_pranet.reports.scales import COLOURS, SKY, VERMILION, Colour, ticks
 from jittor_pranet.training.validation import Sample
 from utils.data.image_io import read_rgb
 from utils.data.scans import PALETTE
@@ -14,21 +15,20 @@ from utils.files import atomic_write
 
 PANEL, MARGIN = (800, 280), (64, 44, 24, 36)  # a chart's size; left, top, right, bottom around its frame
 INK, GRID, BACKGROUND = (40, 40, 40), (225, 225, 225), (255, 255, 255)
-# Okabe and Ito's colours, which colour-blind eyes tell apart.
-COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
-FOUND, FALSE, MISSED = (255, 255, 255), (213, 94, 0), (86, 180, 233)
+HIT, FALSE, MISSED = (255, 255, 255), VERMILION, SKY
+MAX_STEPS = 7  # between the marks of an axis
 TILE = 176  # side of a sample's pictures
 
 Points = list[tuple[float, float]]
 
 
 def write_curves(path: Path, steps: list[dict], epochs: list[dict], losses: list[str],
-                 figures: tuple[str, ...] = ()) -> None:
-    """Draws the losses by step and, where they were measured, mDice and other figures by epoch.
+                 scores: tuple[str, ...] = ()) -> None:
+    """Draws the losses by step and, where they were measured, mDice and other scores by epoch.
 
     Args:
         steps, epochs: the rows of log.csv and epochs.csv.
-        losses, figures: their columns to draw.
+        losses, scores: their columns to draw.
     """
     charts = [_smooth_chart("losses", {name: [(row["step"], row[name]) for row in steps] for name in losses})]
     dice = {label: points for label, column in (("weights", "val_mDice"), ("average", "ema_mDice"))
@@ -36,7 +36,7 @@ def write_curves(path: Path, steps: list[dict], epochs: list[dict], losses: list
     if dice:
         best = max(value for points in dice.values() for _, value in points)
         charts.append(_chart(f"validation mDice, best {best:.4f}", dice, marks=True))
-    classes = {name.removeprefix("val_dice"): points for name in figures
+    classes = {name.removeprefix("val_dice"): points for name in scores
                if (points := _measured(epochs, name))}
     if classes:
         colours = {name: tuple(PALETTE[int(name)].tolist()) for name in classes}
@@ -72,14 +72,14 @@ def write_samples(path: Path, samples: list[Sample], title: str) -> None:
 
 def write_label_samples(path: Path, samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]], title: str,
                         ) -> None:
-    """Draws one row for each slice: image (C,H,W) in [0,1], the labels found and the true ones (H,W)."""
+    """Draws one row for each slice: image (C,H,W) in [0,1], the predicted labels and the true ones (H,W)."""
     heading = Image.new("RGB", (3 * TILE, 60), BACKGROUND)
     draw, font = ImageDraw.Draw(heading), _font(13)
     draw.text((6, 3), title, INK, font)
     classes = sorted({label for _, *maps in samples for each in maps for label in np.unique(each)} - {0})
     for place, label in enumerate(classes):
         draw.text((6 + 28 * place, 22), str(label), tuple(PALETTE[label].tolist()), font)
-    for column, name in enumerate(("image", "found", "true")):
+    for column, name in enumerate(("image", "predicted", "true")):
         draw.text((column * TILE + 6, 42), name, INK, font)
     rows = [np.asarray(heading)]
     for image, *maps in samples:
@@ -89,9 +89,10 @@ def write_label_samples(path: Path, samples: list[tuple[np.ndarray, np.ndarray, 
     _write(path, np.concatenate(rows))
 
 
-def _error(found: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _error(prediction: np.ndarray, mask: np.ndarray) -> np.ndarray:
     picture = np.zeros((*mask.shape, 3), np.uint8)
-    for region, colour in ((found & mask, FOUND), (found & ~mask, FALSE), (mask & ~found, MISSED)):
+    regions = ((prediction & mask, HIT), (prediction & ~mask, FALSE), (~prediction & mask, MISSED))
+    for region, colour in regions:
         picture[region] = colour
     return picture
 
@@ -106,14 +107,16 @@ def _tile(pixels: np.ndarray) -> np.ndarray:
 
 
 def _chart(title: str, lines: dict[str, Points], marks: bool = False,
-           colours: dict[str, tuple[int, int, int]] | None = None) -> Image.Image:
+           colours: dict[str, Colour] | None = None) -> Image.Image:
     """Lines over steps, in one frame; ``marks`` puts a dot on each point."""
     colours = colours or {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(lines)}
     chart = Image.new("RGB", PANEL, BACKGROUND)
     draw, font = ImageDraw.Draw(chart), _font(13)
     left, top, right, bottom = MARGIN[0], MARGIN[1], PANEL[0] - MARGIN[2], PANEL[1] - MARGIN[3]
     points = [point for line in lines.values() for point in line]
-    x_ticks, y_ticks = _ticks([0, *(x for x, _ in points)]), _ticks([y for _, y in points])
+    heights = [y for _, y in points]
+    x_ticks = ticks(0, max(0, *(x for x, _ in points)), MAX_STEPS)
+    y_ticks = ticks(min(heights), max(heights), MAX_STEPS)
 
     decimals = max(0, -int(np.floor(np.log10(y_ticks[1] - y_ticks[0]) + 1e-9)))
 
@@ -139,16 +142,6 @@ def _chart(title: str, lines: dict[str, Points], marks: bool = False,
         if len(lines) > 1:
             draw.text((right - width * (len(lines) - number) + 10, 24), name, colour, font)
     return chart
-
-
-def _ticks(values: list[float]) -> list[float]:
-    """Four to nine round numbers, the outer ones around all values."""
-    low, high = min(values), max(values)
-    span = (high - low) or abs(high) or 1.0
-    power = 10.0 ** np.floor(np.log10(span))
-    step = next(step for step in (power / 5, power / 2, power, 2 * power) if span / step <= 7)
-    first, last = np.floor(low / step), np.ceil(high / step)
-    return [float(round(number * step, 10)) for number in np.arange(first, max(last, first + 1) + 1)]
 
 
 def _smooth_chart(title: str, lines: dict[str, Points]) -> Image.Image:

@@ -15,9 +15,10 @@ from lib.inference import finish_map
 from utils import ranks
 from utils.data.checks.polyps import SOURCES, source_of
 from utils.data.image_io import Pair, check_sizes, find_pairs, read_grey, read_rgb
-from utils.data.polyps import WORKERS, find_test_sets, normalise, prefetch
+from utils.data.polyps import find_test_sets, normalise
 from utils.errors import UserError
 from utils.metrics.binary import MASK_RULES, BinaryMetrics, PairScores, measure_pair
+from utils.parallel import WORKERS, prefetch
 from utils.runtime import backend, collectives
 from utils.signals import Interruption
 

@@ -10,13 +10,10 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
-from typing import Callable, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -37,7 +34,7 @@ from utils.data.image_io import (
     read_rgb,
 )
 from utils.errors import UserError
-from utils.parallel import prefetch_in_processes
+from utils.parallel import WORKERS, prefetch, prefetch_in_processes
 from utils.progress import track
 from utils.runtime.memory import available_memory
 
@@ -45,10 +42,7 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 PLANES = 4  # of a pair as it is kept: red, green, blue, mask
 BENCHMARK = ("CVC-300", "CVC-ClinicDB", "Kvasir", "CVC-ColonDB", "ETIS-LaribPolypDB")
-WORKERS = min(4, os.cpu_count() or 1)
 BATCHES_AHEAD = 2  # read while the consumer works on one: a slow file then stalls nobody
-
-Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 class TrainSet:
@@ -251,30 +245,6 @@ def find_test_sets(test_path: str | os.PathLike, names: list[str] | None = None)
     if missing:
         raise UserError(f"{root}: has no test set {', '.join(missing)}; there are {', '.join(there)}")
     return {name: there[name] for name in names}
-
-
-def prefetch(load: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int,
-             ) -> Iterator[Result]:
-    """Yields ``load(item)`` in the order of ``items``, up to ``ahead`` of them loaded in threads beforehand.
-
-    ``workers`` is the number of threads; 0 loads in the calling one, each item as it is asked for. The first
-    failure is raised in its place in the order; then, and when the consumer stops early, what is not begun is
-    cancelled and the threads end.
-    """
-    if workers == 0:
-        yield from map(load, items)
-        return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="read-ahead")
-    waiting: deque = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(load, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _planes(image: Image.Image, mask: Image.Image, size: int) -> np.ndarray:

@@ -20,11 +20,11 @@ from scipy import ndimage
 
 from utils import ranks
 from utils.data.image_io import defect_of, raise_defects
-from utils.data.polyps import BATCHES_AHEAD, MEAN, STD, WORKERS, prefetch
+from utils.data.polyps import BATCHES_AHEAD, MEAN, STD
 from utils.data.scan_folders import Scan, find_scans
 from utils.data.scans import ScanOptions, ScanPixels, read_scan
 from utils.errors import UserError
-from utils.parallel import prefetch_in_processes
+from utils.parallel import WORKERS, prefetch, prefetch_in_processes
 from utils.progress import track
 from utils.runtime.memory import available_memory
 

@@ -11,10 +11,9 @@ import numpy as np
 from utils.data.image_io import find_images, name_some, read_levels
 from utils.errors import UserError
 from utils.metrics.binary import BinaryMetrics, PairScores, binary_mask, measure_pair
-from utils.metrics.scoring import SetScores, default_workers, fill, pairing_defects
+from utils.metrics.scoring import SetScores, default_workers, pairing_defects, score_pairs
 
 IMAGES_PER_WORKER = 250  # starting a process costs about as much as measuring this many images
-CHUNK = 4  # images that a worker takes at a time
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def evaluate(methods: dict[str, Path], gt_root: Path, datasets: list[str], mask_
              workers: int = 0, allow_missing: bool = False) -> list[SetScores]:
     """Measures ``root/<set>`` against ``gt_root/<set>/masks`` for every set and every method's root.
 
-    The figures do not depend on the number of workers: 0 means one for every few hundred images, at most
+    The scores do not depend on the number of workers: 0 means one for every few hundred images, at most
     one per CPU. Maps with a defect are left out and named in the scores if ``allow_missing``.
 
     Raises:
@@ -59,12 +58,12 @@ def evaluate(methods: dict[str, Path], gt_root: Path, datasets: list[str], mask_
              for dataset in datasets for method, root in methods.items()]
     workers = workers or default_workers(sum(len(pairs) for _, pairs in plans), IMAGES_PER_WORKER)
     measure = functools.partial(measure_files, mask_rule=mask_rule)
-    return fill(plans, measure, workers, CHUNK, allow_missing, "image")
+    return score_pairs(plans, measure, workers, allow_missing, "image")
 
 
 def plan_set(method: str, root: Path, gt_root: Path, dataset: str,
              mask_rule: str) -> tuple[SetScores, list[MapPair]]:
-    """An empty score sheet with the defects of pairing, and the pairs to measure."""
+    """The set's scores, empty but for the defects of pairing, and the pairs to measure."""
     folder = root / dataset
     masks, maps = find_images(gt_root / dataset / "masks"), find_images(folder)
     scores = SetScores(method, dataset, len(masks), BinaryMetrics(mask_rule),
@@ -72,9 +71,12 @@ def plan_set(method: str, root: Path, gt_root: Path, dataset: str,
     return scores, [MapPair(stem, maps[stem], mask) for stem, mask in masks.items() if stem in maps]
 
 
-def measure_files(pair: MapPair, mask_rule: str) -> PairScores:
-    """The figures of a pair. Raises UserError as `read_pair` does."""
-    return measure_pair(*read_pair(pair, mask_rule))
+def measure_files(pair: MapPair, mask_rule: str) -> PairScores | str:
+    """The scores of a pair, or the defect of its files."""
+    try:
+        return measure_pair(*read_pair(pair, mask_rule))
+    except UserError as error:
+        return str(error)
 
 
 def read_pair(pair: MapPair, mask_rule: str) -> tuple[np.ndarray, np.ndarray]:

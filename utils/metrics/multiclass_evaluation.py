@@ -1,4 +1,4 @@
-"""Measures predicted label maps of whole sets against the true ones, which lie with their scans."""
+"""Measures predicted label maps of whole sets against the targets, which lie with their scans."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from utils.data.scan_files import SUFFIXES, kind_of
 from utils.data.scans import Scan, ScanOptions, read_labels, read_scan
 from utils.errors import UserError
 from utils.metrics.multiclass import MulticlassMetrics, ScanScores, measure_scan
-from utils.metrics.scoring import SetScores, default_workers, fill, pairing_defects
+from utils.metrics.scoring import SetScores, default_workers, pairing_defects, score_pairs
 
 SCANS_PER_WORKER = 8  # starting a process costs about as much as measuring this many volumes of ACDC
 
@@ -31,7 +31,7 @@ def evaluate_labels(methods: dict[str, Path], sets: dict[str, list[Scan]], optio
                     workers: int = 0, allow_missing: bool = False) -> list[SetScores]:
     """Measures the label maps ``root/<set>`` of every method against every set's own.
 
-    The figures do not depend on the number of workers: 0 means one for every few scans, at most one per CPU.
+    The scores do not depend on the number of workers: 0 means one for every few scans, at most one per CPU.
     Maps with a defect are left out and named in the scores if ``allow_missing``.
 
     Raises:
@@ -41,15 +41,15 @@ def evaluate_labels(methods: dict[str, Path], sets: dict[str, list[Scan]], optio
              for dataset, scans in sets.items() for method, root in methods.items()]
     workers = workers or default_workers(sum(len(pairs) for _, pairs in plans), SCANS_PER_WORKER)
     measure = functools.partial(measure_files, options=options)
-    return fill(plans, measure, workers, 1, allow_missing, "scan")
+    return score_pairs(plans, measure, workers, allow_missing, "scan")
 
 
 def plan_set(method: str, folder: Path, dataset: str, scans: list[Scan],
              metrics: MulticlassMetrics) -> tuple[SetScores, list[LabelPair]]:
-    """An empty score sheet with the defects of pairing, and the pairs to measure."""
-    maps, truths = find_maps(folder), {scan.name: scan.label or scan.image for scan in scans}
+    """The set's scores, empty but for the defects of pairing, and the pairs to measure."""
+    maps, targets = find_maps(folder), {scan.name: scan.label or scan.image for scan in scans}
     scores = SetScores(method, dataset, len(scans), metrics,
-                       defects=pairing_defects(folder, truths, maps, "label map"))
+                       defects=pairing_defects(folder, targets, maps, "label map"))
     return scores, [LabelPair(maps[scan.name], scan) for scan in scans if scan.name in maps]
 
 
@@ -70,10 +70,13 @@ def find_maps(folder: Path) -> dict[str, Path]:
     return maps
 
 
-def measure_files(pair: LabelPair, options: ScanOptions) -> ScanScores:
-    """The figures of a pair. Raises UserError as `read_pair` does."""
-    prediction, target, spacing = read_pair(pair, options)
-    return measure_scan(prediction, target, options.num_class, spacing)
+def measure_files(pair: LabelPair, options: ScanOptions) -> ScanScores | str:
+    """The scores of a pair, or the defect of its files."""
+    try:
+        prediction, target, spacing = read_pair(pair, options)
+        return measure_scan(prediction, target, options.num_class, spacing)
+    except UserError as error:
+        return str(error)
 
 
 def read_pair(pair: LabelPair, options: ScanOptions,

@@ -64,7 +64,7 @@ def classes_table(dataset: str, scores: list[SetScores], names: list[str]) -> Ta
         rows.append(["mean", entry.method, *(shown(column, means[column]) for column in columns),
                      *map(str, entry.metrics.states.sum(axis=0))])
     title = (f"{dataset} by class; on the right, how many scans have it in both maps, only in the true one "
-             "(missed), only in the found one (false), in neither (absent)")
+             "(missed), only in the predicted one (false), in neither (absent)")
     return Table(title, ["class", "method", *(HEADINGS[name] for name in columns), *STATES], rows)
 
 

@@ -95,7 +95,7 @@ def notes(scores: list[SetScores]) -> list[str]:
         where = f"{entry.dataset}, {entry.method}"
         lines += [f"{where}: {name} is undefined for {count} of {entry.metrics.images} images "
                   f"({UNDEFINED[name]})" for name, count in entry.metrics.undefined.items() if count]
-        if max(figures.brightest for figures in entry.figures) == 1:
+        if max(scores.brightest for scores in entry.scores) == 1:
             lines.append(f"{where}: no map has a level above 1, expected 0..255; multiply 0/1 maps by 255")
         lines += [f"{where}: left out: {defect}" for defect in entry.defects]
     return lines

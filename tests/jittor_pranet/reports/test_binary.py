@@ -18,6 +18,7 @@ from jittor_pranet.__main__ import main
 from jittor_pranet.reports import binary
 from jittor_pranet.reports import page as parts
 from jittor_pranet.reports.overlay import MAP_COLOUR
+from jittor_pranet.reports.scales import ticks
 from tests.helpers.compare import assert_close
 from tests.helpers.html_page import Page
 from utils.metrics.tables import COLUMNS
@@ -126,9 +127,9 @@ def test_charts_show_every_method_threshold_and_image(folders):
     np.testing.assert_allclose(bars.sum(axis=1) / (parts.BOTTOM - parts.TOP) * top, IMAGES, atol=0.05)
 
 
-@pytest.mark.parametrize(("most", "marks"), [
+@pytest.mark.parametrize(("highest", "marks"), [
     (1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3, [0, 1, 2, 3]), (0.26, [0, 0.1, 0.2, 0.3]),
     (25, [0, 5, 10, 15, 20, 25]), (81.4, [0, 20, 40, 60, 80, 100]),
     (100.5, [0, 50, 100, 150]), (6e4, [0, 2e4, 4e4, 6e4])])
-def test_marks_of_an_axis_are_round(most, marks):
-    assert_close(parts.round_marks(most), marks, "float64")
+def test_marks_of_an_axis_are_round(highest, marks):
+    assert_close(ticks(0, highest, 5), marks, "float64")

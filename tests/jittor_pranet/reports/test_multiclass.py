@@ -12,6 +12,7 @@ from PIL import Image
 
 from jittor_pranet.reports import page
 from jittor_pranet.reports.overlay import OPACITY
+from jittor_pranet.reports.scales import ticks
 from tests.helpers.evaluations import summary
 from tests.helpers.html_page import Page
 from tests.helpers.label_maps import SCANS, draw_folders, evaluate, found_labels, per_scan, save
@@ -93,7 +94,7 @@ def test_classes_have_their_colours(folders):
     assert evaluate(folders, "--datasets", "first") == 0
     opened = Page(folders / "out" / "report.html")
     names = [image["alt"].split(", ")[-1] for image in opened.images]
-    assert names[:3] == ["image", "found", "true"]
+    assert names[:3] == ["image", "predicted", "true"]
     place = next(place for place, image in enumerate(opened.images)
                  if image["alt"] == "volume0, slice 3, true")
     shown = decoded(opened.images[place])
@@ -112,7 +113,7 @@ def test_charts_have_a_dot_for_every_figure(folders):
         dots = np.array(sorted(map(float, re.findall("<circle cx='(.*?)'", chart))))
         texts = re.findall(r"<text x='([\d.]+)' y='\d+' text-anchor='middle'>(.*?)<", chart)
         places, marks = np.array(texts, float).T
-        assert marks.tolist() == (page.QUARTERS if name == "Dice" else page.round_marks(figures[-1]))
+        assert marks.tolist() == (page.QUARTERS if name == "Dice" else ticks(0, figures[-1], 5))
         np.testing.assert_allclose(dots, np.interp(figures, marks, places), atol=0.11)
     lines = re.findall("polyline points='(.*?)'", strips[2])
     assert len(lines) == 2  # the third class has no figures

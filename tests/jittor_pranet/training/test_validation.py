@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jittor_pranet.reports.scales import ticks
 from jittor_pranet.training.logs import Log
-from jittor_pranet.training.pictures import FALSE, FOUND, MISSED, _error, _ticks, write_curves
+from jittor_pranet.training.pictures import FALSE, HIT, MISSED, _error, write_curves
 from jittor_pranet.training.validation import hold_out
 from utils.data.checks.polyps import source_of
 from utils.data.image_io import Pair
@@ -72,15 +73,15 @@ def test_a_new_run_begins_a_new_log(tmp_path):
 
 
 def test_errors_are_coloured_by_kind():
-    found, mask = np.array([[1, 1, 0, 0]], bool), np.array([[1, 0, 1, 0]], bool)
-    assert _error(found, mask).tolist() == [[list(FOUND), list(FALSE), list(MISSED), [0, 0, 0]]]
+    prediction, mask = np.array([[1, 1, 0, 0]], bool), np.array([[1, 0, 1, 0]], bool)
+    assert _error(prediction, mask).tolist() == [[list(HIT), list(FALSE), list(MISSED), [0, 0, 0]]]
 
 
 @pytest.mark.parametrize("values", [[0, 1], [0.3, 0.3001], [5, 5], [0, 54321], [-3.2, 8.9], [0.0, 0.0]])
 def test_ticks_are_few_even_and_around_the_values(values):
-    ticks = _ticks(values)
-    assert 2 <= len(ticks) <= 9 and ticks[0] <= min(values) and max(values) <= ticks[-1]
-    np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0], rtol=1e-6)
+    marks = ticks(min(values), max(values), 7)
+    assert 2 <= len(marks) <= 9 and marks[0] <= min(values) and max(values) <= marks[-1]
+    np.testing.assert_allclose(np.diff(marks), marks[1] - marks[0], rtol=1e-6)
 
 
 def test_a_falling_loss_falls_in_its_chart(tmp_path):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.helpers.polyp_sets import draw_set, error_of
 from tests.utils.test_parallel import readers
-from utils.data.polyps import MEAN, STD, TrainSet, batches_per_epoch, epoch_batches, prefetch
+from utils.data.polyps import MEAN, STD, TrainSet, batches_per_epoch, epoch_batches
 from utils.errors import UserError
+from utils.parallel import prefetch
 from utils.runtime.memory import available_memory
 
 
@@ -24,7 +25,7 @@ def root(tmp_path) -> Path:
 
 
 def reading_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 # ---- batches for training

@@ -15,8 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from utils.data.image_io import IMAGE_SUFFIXES, describe, list_folder, read_grey, read_levels, read_rgb
-from utils.data.polyps import WORKERS, prefetch
 from utils.errors import UserError
+from utils.parallel import WORKERS, prefetch
 from utils.progress import track
 
 STOPPING = {

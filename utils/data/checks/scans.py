@@ -13,10 +13,10 @@ import numpy as np
 from utils.data import scan_files
 from utils.data.checks.polyps import Findings
 from utils.data.image_io import list_folder, name_some
-from utils.data.polyps import WORKERS, prefetch
 from utils.data.scan_folders import Scan, look_for_scans
 from utils.data.scans import MAX_CLASSES, LabelError, ScaleError, ScanOptions, ShapeError, read_scan
 from utils.errors import UserError
+from utils.parallel import WORKERS, prefetch
 from utils.progress import track
 
 STOPPING = {
