@@ -1,7 +1,7 @@
 """The program `convert`: weights from one kind of file into another, and networks into ONNX.
 
 PyTorch writes .pth (requirements-torch.txt) and .onnx (requirements-onnx.txt). The network in an ONNX file is
-that of jittor_pranet/reference_torch, which the tests hold to the published figures as they do ours.
+that of jittor_pranet/reference_torch, which the tests hold to the published values as they do ours.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 
 from jittor_pranet.cli.arguments import whole
 from lib.registry import GAINS, NETWORKS, check_size, class_count, find_network, identify_network
-from utils.checkpoint import read_info, read_weights, save_arrays
+from utils.checkpoint import Checkpoint, read_checkpoint, save_arrays
 from utils.errors import UserError
 from utils.files import atomic_write
 
+SUFFIXES = (".npz", ".pth", ".onnx")
 MAX_DIFFERENCE = 1e-5  # of onnxruntime's logits from PyTorch's, relative to the whole map
 OPSET = 17
 UNUSED = ("backbone.fc.", "resnet.fc.")  # published parts that no image passes through
@@ -43,44 +44,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    writers = {".npz": write_npz, ".pth": write_pth, ".onnx": write_onnx}
-    if args.out.suffix not in writers:
+    if args.out.suffix not in SUFFIXES:
         raise UserError(f"{args.out}: ends in {args.out.suffix or 'nothing'}, expected one of "
-                        f"{', '.join(writers)}")
-    info, weights = read_info(args.weights), read_weights(args.weights)
+                        f"{', '.join(SUFFIXES)}")
+    checkpoint = read_checkpoint(args.weights)
+    info, weights = checkpoint.info, checkpoint.arrays
     model_type = args.model_type or identify_network(weights)
     if model_type is None:
         raise UserError(f"{args.weights}: has the names of none of {', '.join(NETWORKS)}; give --model_type")
     find_network(model_type)
-    said = writers[args.out.suffix](args, {**info, "model_type": model_type}, weights)
-    print(f"{args.out}: {model_type}, {said}")
+    if args.out.suffix == ".npz":
+        save_arrays(weights, args.out, {**info, "model_type": model_type})
+        content = f"{len(weights)} arrays"
+    elif args.out.suffix == ".pth":
+        content = write_pth(args.out, weights)
+    else:
+        num_class = args.num_class or class_count(weights) or 1
+        gain = args.gain or (info["gain"] if info.get("gain") in GAINS else GAINS[0])
+        shape = 1 if args.grey else 3, args.testsize, args.testsize
+        content = write_onnx(args.out, checkpoint, model_type, num_class, gain, shape)
+    print(f"{args.out}: {model_type}, {content}")
     return 0
 
 
-def write_npz(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarray]) -> str:
-    save_arrays(weights, args.out, info)
-    return f"{len(weights)} arrays"
-
-
-def write_pth(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarray]) -> str:
-    _require(args.out, "requirements-torch.txt", "torch")
+def write_pth(out: Path, weights: dict[str, np.ndarray]) -> str:
+    """Writes weights for PyTorch. Returns what the file holds, in words."""
+    _require(out, "requirements-torch.txt", "torch")
     import torch
 
-    with atomic_write(args.out) as file:
+    with atomic_write(out) as file:
         torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, file)
     return f"a plain state dict of {len(weights)} tensors"
 
 
-def write_onnx(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarray]) -> str:
-    """Normalised images (N,C,testsize,testsize) to logits of the same size; N is free."""
-    check_size(args.testsize)
-    _require(args.out, "requirements-onnx.txt", "torch", "onnx", "onnxruntime")
+def write_onnx(out: Path, checkpoint: Checkpoint, model_type: str, num_class: int, gain: str,
+               shape: tuple[int, int, int]) -> str:
+    """Writes a network from normalised images (N,*shape) to logits of their size; N is free.
+
+    Returns what the file holds, in words.
+    """
+    check_size(*shape[1:])
+    _require(out, "requirements-onnx.txt", "torch", "onnx", "onnxruntime")
     import torch
 
-    num_class = args.num_class or class_count(weights) or 1
-    gain = args.gain or (info["gain"] if info.get("gain") in GAINS else GAINS[0])
-    network = _merging(_reference(args, info["model_type"], num_class, gain, weights))
-    shape = 1 if args.grey else 3, args.testsize, args.testsize
+    network = _merging(_reference(checkpoint, model_type, num_class, gain, grey=shape[0] == 1))
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     content = io.BytesIO()
     with warnings.catch_warnings():
@@ -89,9 +96,9 @@ def write_onnx(args: argparse.Namespace, info: dict, weights: dict[str, np.ndarr
                           input_names=["images"], output_names=["logits"],
                           dynamic_axes={"images": {0: "N"}, "logits": {0: "N"}})
     difference = _check(network, images, content.getvalue())
-    with atomic_write(args.out) as file:
+    with atomic_write(out) as file:
         file.write(content.getvalue())
-    size = f"{args.testsize},{args.testsize}"
+    size = f"{shape[1]},{shape[2]}"
     return (f"images (N,{shape[0]},{size}) to logits (N,{num_class},{size}); onnxruntime differs from "
             f"PyTorch by {difference:.1e} of the map")
 
@@ -101,30 +108,29 @@ def _check(network, images, content: bytes) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found, expected = session.run(None, {"images": images.numpy()})[0], network(images).detach().numpy()
-    difference = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    logits, expected = session.run(None, {"images": images.numpy()})[0], network(images).detach().numpy()
+    difference = np.linalg.norm(logits - expected) / np.linalg.norm(expected)
     if not difference <= MAX_DIFFERENCE:
         raise UserError(f"onnxruntime differs from PyTorch by {difference:.1e} of the map, at most "
                         f"{MAX_DIFFERENCE:.0e} is expected; take the versions of requirements-onnx.txt")
     return difference
 
 
-def _reference(args: argparse.Namespace, model_type: str, num_class: int, gain: str,
-               weights: dict[str, np.ndarray]):
+def _reference(checkpoint: Checkpoint, model_type: str, num_class: int, gain: str, grey: bool):
     """The network in PyTorch with these weights. Raises UserError when they do not fit."""
     import torch
 
     from jittor_pranet.reference_torch import build_torch_model
 
-    unused = UNUSED if args.grey else (*UNUSED, "conv.")
+    unused = UNUSED if grey else (*UNUSED, "conv.")
     reference = build_torch_model(model_type, num_class, gain).eval()
     shapes = {name: tuple(value.shape) for name, value in reference.state_dict().items()}
-    fitting = {name: torch.from_numpy(array) for name, array in weights.items()
+    fitting = {name: torch.from_numpy(array) for name, array in checkpoint.arrays.items()
                if shapes.get(name) == array.shape}
     missing = [name for name in reference.load_state_dict(fitting, strict=False).missing_keys
                if not name.endswith("num_batches_tracked") and not name.startswith(unused)]
     if missing:
-        raise UserError(f"{args.weights}: does not fit {model_type}: {len(missing)} names are missing or of "
+        raise UserError(f"{checkpoint}: does not fit {model_type}: {len(missing)} names are missing or of "
                         f"another shape, {missing[0]} the first")
     return reference
 

@@ -13,13 +13,7 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
-from jittor_pranet.cli.arguments import (
-    add_network_arguments,
-    fraction,
-    load_segmenter,
-    network_options,
-    whole,
-)
+from jittor_pranet.cli.arguments import add_network_arguments, fraction, load_segmenter, whole
 from jittor_pranet.prediction.images import predict_images
 from jittor_pranet.prediction.output import (
     COLUMNS,
@@ -34,11 +28,11 @@ from jittor_pranet.prediction.output import (
 )
 from jittor_pranet.prediction.videos import predict_videos
 from lib.inference import PolypSegmenter, network_of
+from utils.checkpoint import read_checkpoint
 from utils.csv_log import Journal
 from utils.data.image_io import describe
 from utils.data.inputs import Source, find_inputs
 from utils.errors import UserError, printable
-from utils.files import sha256_of
 from utils.parallel import WORKERS
 from utils.progress import Progress
 from utils.signals import Interruption
@@ -80,14 +74,16 @@ def run(args: argparse.Namespace) -> int:
     out = Path(os.path.abspath(args.out))
     inputs = find_inputs(args.inputs, out)
     protect(inputs, out)
-    args.model_type = args.model_type or network_of(args.weights)
-    settings = {"weights": sha256_of(args.weights), **{name: getattr(args, name) for name in SETTINGS}}
+    checkpoint = read_checkpoint(args.weights, with_sha256=True)
+    args.model_type = args.model_type or network_of(checkpoint)
+    settings = {"weights": checkpoint.sha256, **{name: getattr(args, name) for name in SETTINGS}}
     if not args.overwrite:
         check_settings(out, settings)
     journal = Journal(out / TABLE, COLUMNS, keep=lambda row: not args.overwrite and is_whole(out, row))
     write_settings(out, settings)
     left = left_to_do(inputs, journal.rows, out)
-    segmenter = load_segmenter(network_options(args))
+    segmenter = load_segmenter(PolypSegmenter, checkpoint, args)
+    del checkpoint  # the network holds its weights now
     batch = AUTO_BATCH[segmenter.device] if args.batch == "auto" else args.batch
     plan = Plan(out, args.threshold, args.minmax, batch, args.workers)
     print(f"{segmenter.model_type}: {len(left)} files on {segmenter.device}")

@@ -9,14 +9,17 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from jittor_pranet.cli.arguments import add_network_arguments, fraction, network_options, whole
-from jittor_pranet.cli.scan_options import add_scan_arguments, scan_options_of
+from jittor_pranet.cli.arguments import add_network_arguments, fraction, load_segmenter, whole
+from jittor_pranet.cli.scan_options import add_scan_arguments, scan_flags, scan_options_of
 from jittor_pranet.cli.task_flags import check_task_flags
 from jittor_pranet.testing.binary import BinaryTask
 from jittor_pranet.testing.multiclass import MulticlassTask
 from jittor_pranet.testing.task import MapOptions, Task
+from lib.inference import PolypSegmenter, ScanSegmenter
 from lib.registry import TASKS
-from utils.checkpoint import read_info
+from utils.checkpoint import read_checkpoint
+from utils.data.polyps import TestImages, find_test_sets
+from utils.data.scan_sets import find_scan_sets
 from utils.data.scans import LABEL_MAPS
 from utils.files import PROJECT_ROOT
 from utils.parallel import WORKERS
@@ -71,15 +74,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    take_from_weights(args)
+    checkpoint = read_checkpoint(args.weights)
+    take_from_weights(args, checkpoint.info)
     save_path = Path(args.save_path)
-    options = MapOptions(network_options(args), args.test_path, args.datasets, save_path,
-                         save_path / OVERLAYS if args.overlays else None, args.bs, args.workers)
+    options = MapOptions(save_path, save_path / OVERLAYS if args.overlays else None, args.bs, args.workers)
+    # The network comes before `Interruption`, as Jittor forks compilers, which must not take our signals.
     if args.task == "binary":
-        task = BinaryTask(options, not args.no_minmax, args.threshold)
+        images = {name: TestImages(folder, args.testsize)
+                  for name, folder in find_test_sets(args.test_path, args.datasets).items()}
+        segmenter, flags = load_segmenter(PolypSegmenter, checkpoint, args), []
+        task = BinaryTask(images, segmenter, options, not args.no_minmax, args.threshold)
     else:
-        task = MulticlassTask(options, scan_options_of(args), args.test_list, args.nifti)
-    task.load()  # first, as Jittor forks compilers, which must not take our signals
+        scan_options = scan_options_of(args)
+        scans = find_scan_sets(args.test_path, args.datasets, args.test_list)
+        segmenter = load_segmenter(ScanSegmenter, checkpoint, args, scan_options.num_class)
+        task = MulticlassTask(scans, segmenter, options, scan_options, args.nifti)
+        flags = ["--task", "multiclass", *scan_flags(scan_options),
+                 *(["--test_list", args.test_list] if args.test_list else [])]
+    del checkpoint  # the network holds its weights now
+    print(f"{segmenter.model_type}: {task} on {segmenter.device}")
     total, written = sum(map(len, task.sets.values())), task.write_maps()
     with Interruption() as interruption, closing(written), Progress(total, "testing", task.unit) as progress:
         for name in written:
@@ -90,16 +103,15 @@ def run(args: argparse.Namespace) -> int:
     print(f"maps: {save_path.resolve()}")
     if options.overlays:
         print(f"overlays: {options.overlays.resolve()}")
-    return evaluate(task, options) if args.evaluate else 0
+    return evaluate(task, save_path, args.test_path, flags) if args.evaluate else 0
 
 
-def take_from_weights(args: argparse.Namespace) -> None:
-    """Sets what was left out to what the weights say of themselves.
+def take_from_weights(args: argparse.Namespace, info: dict) -> None:
+    """Sets flags that were left out to what the weights say of themselves, or to the published values.
 
     Raises:
-        UserError: a flag is for the other task, or the weights cannot be read.
+        UserError: a flag is for the other task.
     """
-    info = read_info(args.weights)
     args.task = args.task or (info["task"] if info.get("task") in list(TASKS) else "binary")
     check_task_flags("test", args.task, vars(args))
     if args.task == "multiclass":
@@ -111,14 +123,14 @@ def take_from_weights(args: argparse.Namespace) -> None:
     args.testsize = args.testsize or TESTSIZE[args.task]
 
 
-def evaluate(task: Task, options: MapOptions) -> int:
+def evaluate(task: Task, save_path: Path, test_path: str, flags: list[str]) -> int:
     """Runs the program `evaluate` on what was written; a process of its own, since this one holds Jittor."""
     sets = [name for name in task.sets if task.has_ground_truth(name)]
     if len(sets) < len(task.sets):
         print(f"not measured, having no truth: {', '.join(name for name in task.sets if name not in sets)}")
     if not sets:
         return 0
-    command = [sys.executable, "-m", "jittor_pranet", "evaluate", "--pred_root", str(options.save_path),
-               "--gt_root", options.test_path, "--datasets", *sets,
-               "--result_path", str(options.save_path / EVALUATION), *task.evaluate_flags()]
+    command = [sys.executable, "-m", "jittor_pranet", "evaluate", "--pred_root", str(save_path),
+               "--gt_root", test_path, "--datasets", *sets, "--result_path", str(save_path / EVALUATION),
+               *flags]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}).returncode

@@ -36,8 +36,7 @@ def run(args: argparse.Namespace) -> int:
         print("warning: --select_on_test chooses best.npz on test sets, whose figures then say too much; "
               "--val_fraction is the honest way", file=sys.stderr)
     task = TASKS[config.task](config, in_memory=args.cache == "ram")
-    args.precision = config.precision  # that of the snapshot, in a resumed run
-    device = prepare_device(args)
+    device = prepare_device(args.device, config.precision, args.plain_ops)
     check_agreement(config, task, snapshot)
     tensorboard = None
     if ranks.is_rank_0():

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from lib.registry import GAINS, check_size, find_network
-from utils.checkpoint import load_weights, read_info
+from utils.checkpoint import Checkpoint, load_weights, read_checkpoint
 from utils.data.image_io import name_some, read_rgb
 from utils.data.polyps import normalise
 from utils.errors import UserError
@@ -28,7 +28,7 @@ class Segmenter:
     """A network with trained weights, in testing mode.
 
     Args:
-        weights: .npz of the program train, or the .pth or .pkl of another.
+        weights: .npz of the program train, or the .pth or .pkl of another, or what is read of it.
         model_type: one of `lib.NETWORKS`; None takes what the weights say of themselves.
         size: side of the square that images are resized to, a multiple of 32.
         device: one of `utils.runtime.device.DEVICES`.
@@ -43,14 +43,15 @@ class Segmenter:
         UserError: a file cannot be read, a weight is missing or of another shape, a name or size is wrong.
     """
 
-    def __init__(self, weights: str | os.PathLike, model_type: str | None = None, size: int = 352,
-                 device: str = "auto", flips: bool = False, num_class: int | None = None,
+    def __init__(self, weights: str | os.PathLike | Checkpoint, model_type: str | None = None,
+                 size: int = 352, device: str = "auto", flips: bool = False, num_class: int | None = None,
                  gain: str | None = None):
         check_size(size)
-        self.model_type = model_type or network_of(weights)
+        checkpoint = weights if isinstance(weights, Checkpoint) else read_checkpoint(weights)
+        self.model_type = model_type or network_of(checkpoint)
         self.size, self.flips, self.max_batch = size, flips, sys.maxsize
         self.device = backend.prepare(device)
-        self.model = load_model(self.model_type, weights, num_class, gain)
+        self.model = load_model(self.model_type, checkpoint, num_class, gain)
         self._compiled = False
 
     def _in_batches(self, images: np.ndarray, finish: Callable[[object, slice], list[np.ndarray]],
@@ -109,7 +110,7 @@ class PolypSegmenter(Segmenter):
         UserError: the weights are of several classes.
     """
 
-    def __init__(self, weights: str | os.PathLike, *args, **options):
+    def __init__(self, weights: str | os.PathLike | Checkpoint, *args, **options):
         super().__init__(weights, *args, **options)
         if self.model.num_class > 1:
             raise UserError(f"{weights}: are of {self.model.num_class} classes, this is for one; take "
@@ -165,11 +166,11 @@ def argmax_labels(logits) -> np.ndarray:
     return np.argmax(logits.numpy(), axis=1).astype(np.uint8)
 
 
-def network_of(weights: str | os.PathLike) -> str:
+def network_of(checkpoint: Checkpoint) -> str:
     """The name of the network that a file of ours says it is of. Raises UserError if it says nothing."""
-    name = read_info(weights).get("model_type")
+    name = checkpoint.info.get("model_type")
     if not isinstance(name, str):
-        raise UserError(f"{weights}: does not say which network it is of; give --model_type")
+        raise UserError(f"{checkpoint}: does not say which network it is of; give --model_type")
     find_network(name)
     return name
 
@@ -187,7 +188,7 @@ def finish_map(logits, size: tuple[int, int], minmax: bool) -> np.ndarray:
     return values
 
 
-def load_model(model_type: str, weights: str | os.PathLike, num_class: int | None = None,
+def load_model(model_type: str, checkpoint: Checkpoint, num_class: int | None = None,
                gain: str | None = None):
     """The network in testing mode; see `Segmenter`.
 
@@ -196,13 +197,13 @@ def load_model(model_type: str, weights: str | os.PathLike, num_class: int | Non
     """
     from lib.assembly import build_model
 
-    info = read_info(weights)  # a stranger's, perhaps
+    info = checkpoint.info  # a stranger's, perhaps
     if num_class is None:
         num_class = info["num_class"] if isinstance(info.get("num_class"), int) else 1
     model = build_model(model_type, num_class, gain or info.get("gain") or GAINS[0])
-    unexpected = load_weights(model, weights, allow_unexpected=True).unexpected
+    unexpected = load_weights(model, checkpoint, allow_unexpected=True).unexpected
     if unexpected:
-        print(f"{weights}: {len(unexpected)} names are not part of {model_type} and are left out: "
+        print(f"{checkpoint}: {len(unexpected)} names are not part of {model_type} and are left out: "
               f"{name_some(list(unexpected))}")
     model.eval()
     model.fuse()

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from utils.errors import UserError
 
@@ -45,17 +45,11 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb", **options) -> Iterat
                 os.unlink(beside)
 
 
-def sha256_of(path: str | os.PathLike) -> str:
-    """The SHA-256 of a file's content. Raises UserError when it cannot be read."""
+def sha256_of(file: BinaryIO) -> str:
+    """The SHA-256 of an open file's content from where it stands."""
     state = hashlib.sha256()
-    if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe could wait for ever
-        raise UserError(f"{path}: is a folder or a device, expected a file")
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                state.update(block)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    while block := file.read(1 << 20):
+        state.update(block)
     return state.hexdigest()
 
 

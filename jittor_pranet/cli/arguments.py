@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from dataclasses import dataclass
+from typing import TypeVar
 
-from lib.inference import PolypSegmenter
+from lib.inference import Segmenter
 from lib.registry import GAINS, NETWORKS
+from utils.checkpoint import Checkpoint
 from utils.runtime import backend, cuda, precisions
 from utils.runtime.device import DEVICES
+
+Kind = TypeVar("Kind", bound=Segmenter)
 
 
 def whole(at_least: int):
@@ -79,10 +82,10 @@ def add_device_arguments(parser: argparse.ArgumentParser, precision: str = "fp32
                              "place of the fused operations of lib/ops")
 
 
-def prepare_device(options: argparse.Namespace | NetworkOptions) -> str:
+def prepare_device(device: str, precision: str, plain_ops: bool) -> str:
     """Sets up what the flags of `add_device_arguments` ask for. Returns the device, "cpu" or "cuda"."""
-    device = backend.prepare(options.device, options.precision)
-    if options.plain_ops:
+    device = backend.prepare(device, precision)
+    if plain_ops:
         from lib import ops
 
         ops.use_plain_ops()
@@ -104,27 +107,9 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_arguments(parser)
 
 
-@dataclass(frozen=True)
-class NetworkOptions:
-    """A trained network and how it is to compute: the flags of `add_network_arguments`."""
-
-    weights: str
-    model_type: str | None
-    gain: str | None
-    testsize: int
-    flips: bool  # --tta flips
-    device: str
-    precision: str
-    plain_ops: bool
-
-
-def network_options(args: argparse.Namespace) -> NetworkOptions:
-    return NetworkOptions(args.weights, args.model_type, args.gain, args.testsize, args.tta == "flips",
-                          args.device, args.precision, args.plain_ops)
-
-
-def load_segmenter(network: NetworkOptions) -> PolypSegmenter:
-    """The network as a function of pictures. Raises what `PolypSegmenter` does."""
-    prepare_device(network)
-    return PolypSegmenter(network.weights, network.model_type, network.testsize, network.device,
-                          network.flips, gain=network.gain)
+def load_segmenter(kind: type[Kind], checkpoint: Checkpoint, args: argparse.Namespace,
+                   num_class: int | None = None) -> Kind:
+    """The network that the flags of `add_network_arguments` ask for. Raises what `Segmenter` does."""
+    prepare_device(args.device, args.precision, args.plain_ops)
+    return kind(checkpoint, args.model_type, args.testsize, args.device, args.tta == "flips", num_class,
+                args.gain)

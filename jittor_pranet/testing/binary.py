@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
-from jittor_pranet.cli.arguments import load_segmenter
 from jittor_pranet.reports.overlay import overlay
 from jittor_pranet.testing.task import MapOptions
+from lib.inference import PolypSegmenter
 from utils.data.image_io import read_rgb, write_map
-from utils.data.polyps import TestImages, find_test_sets, image_batches
+from utils.data.polyps import TestImages, image_batches
 
 
 class BinaryTask:
@@ -24,15 +23,13 @@ class BinaryTask:
 
     unit = "image"
 
-    def __init__(self, options: MapOptions, minmax: bool, threshold: float | None):
-        self.options, self.minmax, self.threshold = options, minmax, threshold
-        self.sets = {name: TestImages(folder, options.network.testsize)
-                     for name, folder in find_test_sets(options.test_path, options.datasets).items()}
+    def __init__(self, sets: dict[str, TestImages], segmenter: PolypSegmenter, options: MapOptions,
+                 minmax: bool, threshold: float | None):
+        self.sets, self.segmenter, self.options = sets, segmenter, options
+        self.minmax, self.threshold = minmax, threshold
 
-    def load(self) -> None:
-        self.segmenter = load_segmenter(self.options.network)
-        print(f"{self.segmenter.model_type}: {sum(map(len, self.sets.values()))} images of "
-              f"{', '.join(self.sets)} on {self.segmenter.device}")
+    def __str__(self) -> str:
+        return f"{sum(map(len, self.sets.values()))} images of {', '.join(self.sets)}"
 
     def write_maps(self) -> Iterator[str]:
         overlays = self.options.overlays
@@ -53,7 +50,4 @@ class BinaryTask:
                 yield stem, (values * 255).astype(np.uint8)
 
     def has_ground_truth(self, name: str) -> bool:
-        return (Path(self.options.test_path) / name / "masks").is_dir()
-
-    def evaluate_flags(self) -> list[str]:
-        return []
+        return (self.sets[name].folder.parent / "masks").is_dir()

@@ -6,14 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jittor_pranet.cli.arguments import prepare_device
-from jittor_pranet.cli.scan_options import scan_flags
 from jittor_pranet.reports.overlay import label_overlay
 from jittor_pranet.testing.task import MapOptions
 from lib.inference import ScanSegmenter
 from utils.data.image_io import write_map
 from utils.data.scan_folders import Scan
-from utils.data.scan_sets import find_scan_sets
 from utils.data.scans import ScanOptions, ScanPixels, read_scan, write_labels
 from utils.data.slices import network_input, resize_labels
 from utils.parallel import prefetch
@@ -26,24 +23,19 @@ class MulticlassTask:
 
     Args:
         scan_options: how scans are read.
-        test_list: a file with the names of the scans to take; None takes all.
         nifti: write .nii.gz in place of .npz.
     """
 
     unit = "scan"
 
-    def __init__(self, options: MapOptions, scan_options: ScanOptions, test_list: str | None, nifti: bool):
-        self.options, self.scan_options, self.test_list, self.nifti = options, scan_options, test_list, nifti
-        self.sets = find_scan_sets(options.test_path, options.datasets, test_list)
+    def __init__(self, sets: dict[str, list[Scan]], segmenter: ScanSegmenter, options: MapOptions,
+                 scan_options: ScanOptions, nifti: bool):
+        self.sets, self.segmenter, self.options = sets, segmenter, options
+        self.scan_options, self.nifti = scan_options, nifti
 
-    def load(self) -> None:
-        network, num_class = self.options.network, self.scan_options.num_class
-        prepare_device(network)
-        self.segmenter = ScanSegmenter(network.weights, network.model_type, network.testsize, network.device,
-                                       network.flips, num_class, network.gain)
-        print(f"{self.segmenter.model_type}: {sum(map(len, self.sets.values()))} scans of "
-              f"{', '.join(self.sets)}, {num_class} classes, at {network.testsize} pixels on "
-              f"{self.segmenter.device}")
+    def __str__(self) -> str:
+        return (f"{sum(map(len, self.sets.values()))} scans of {', '.join(self.sets)}, "
+                f"{self.scan_options.num_class} classes, at {self.segmenter.size} pixels")
 
     def write_maps(self) -> Iterator[str]:
         overlays = self.options.overlays
@@ -71,7 +63,3 @@ class MulticlassTask:
         """Files that may hold both image and labels tell by the first of them."""
         scans = self.sets[name]
         return all(scan.label for scan in scans) and read_scan(scans[0], self.scan_options).labels is not None
-
-    def evaluate_flags(self) -> list[str]:
-        return ["--task", "multiclass", *scan_flags(self.scan_options),
-                *(["--test_list", self.test_list] if self.test_list else [])]

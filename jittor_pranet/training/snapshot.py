@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.checkpoint import read_info, read_weights, save_arrays, save_weights
+from utils.checkpoint import read_checkpoint, read_info, save_arrays, save_weights
 from utils.errors import UserError
 
 STATE, LAST, BEST = "state.npz", "last.npz", "best.npz"
@@ -79,13 +79,14 @@ def read_snapshot(folder: Path) -> Snapshot:
     path = folder / STATE
     if not path.exists():
         raise UserError(f"{folder}: has no {STATE} to resume from; give the --train_save of an earlier run")
-    info = read_info(path)
+    checkpoint = read_checkpoint(path)
+    info = checkpoint.info
     try:
         if info["format"] != FORMAT:
             raise UserError(f"{path}: has format {info['format']}, expected {FORMAT}; resume it with the "
                             f"version that wrote it, or start a new run with --weights {folder / LAST}")
         return Snapshot(path, dict(info["config"]), Position(**info["position"]), str(info["data"]),
-                        read_weights(path))
+                        checkpoint.arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is no state of a training ({type(error).__name__}: {error}); start a new "
                         f"run with --weights {folder / LAST}") from error

@@ -147,6 +147,21 @@ def test_maps_are_measured_on_request(place):
     assert (place / "measured" / "overlays" / "Two" / "polyp0.png").exists()
 
 
+def test_weights_are_opened_once(place):
+    """By each program, in one process here."""
+    programs = [["test", "--test_path", "tests", "--save_path", "once", "--testsize", SIZE],
+                ["predict", "tests/Two/images", "--out", "once/predicted", "--testsize", SIZE],
+                ["convert", "--out", "once/copy.npz"]]
+    code = ("import sys\nfrom jittor_pranet.__main__ import main\nopened = []\n"
+            "sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == 'open' else None)\n"
+            f"for arguments in {[[*map(str, each)] for each in programs]}:\n"
+            "    assert main([*arguments, '--weights', 'run/last.npz']) == 0\n"
+            "print('opened', opened.count('run/last.npz'))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout.splitlines()[-1] == f"opened {len(programs)}", done.stdout + done.stderr
+
+
 def test_threshold_and_raw_probability(place):
     for flags in (["--threshold", "0.5"], ["--no_minmax"]):
         run("test", "--weights", "run/last.npz", "--test_path", "tests", "--save_path", flags[0][2:],

@@ -15,7 +15,7 @@ from PIL import Image
 from tests.helpers.compare import assert_close
 from tests.helpers.networks import seeded_network
 from tests.helpers.paths import ROOT
-from utils.checkpoint import save_weights
+from utils.checkpoint import read_checkpoint, save_arrays, save_weights
 from utils.data.polyps import normalise
 from utils.data.synthetic import deterministic
 from utils.errors import UserError
@@ -56,6 +56,15 @@ def test_every_form_of_an_image_gives_the_same_probabilities(segmenter, picture,
     assert 0 <= maps[0].min() < maps[0].max() <= 1
     for each in maps[1:]:
         np.testing.assert_array_equal(each, maps[0])
+
+
+def test_a_checkpoint_that_is_read_already_gives_the_same_network(weights, segmenter, picture):
+    checkpoint = read_checkpoint(weights)
+    again = type(segmenter)(checkpoint, size=SIZE)
+    assert again.model_type == NAME
+    np.testing.assert_array_equal(again.predict(picture), segmenter.predict(picture))
+    with pytest.raises(UserError, match=r"last\.npz: does not fit"):
+        type(segmenter)(checkpoint, "PVT-PraNet-V1", size=SIZE)
 
 
 def test_flips_average_the_mirror_images(weights, segmenter, picture):
@@ -150,13 +159,9 @@ def test_mistakes_are_named(weights, arguments, message):
 def test_weights_that_do_not_tell_their_network_are_named(tmp_path, said):
     from lib.inference import network_of
 
-    class Empty:
-        def state_dict(self):
-            return {}
-
-    save_weights(Empty(), tmp_path / "w.npz", {"model_type": said})
+    save_arrays({"a": np.zeros(1)}, tmp_path / "w.npz", {"model_type": said})
     with pytest.raises(UserError, match=r"give --model_type|the known ones"):
-        network_of(tmp_path / "w.npz")
+        network_of(read_checkpoint(tmp_path / "w.npz"))
 
 
 def test_the_five_lines_of_the_readme_run_from_another_folder(weights, picture, segmenter, tmp_path):

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--trainsize", type=int, default=352)
     add_device_arguments(parser)
     args = parser.parse_args()
-    prepare_device(args)
+    prepare_device(args.device, args.precision, args.plain_ops)
     found, total = shares(args.model_type, args.batchsize, args.trainsize)
     print(f"{args.model_type}, batch {args.batchsize}, {args.trainsize} px: {total:.2f} s in operations\n")
     print("| operation | ms | share |\n| --- | --- | --- |")

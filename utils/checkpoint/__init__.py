@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from utils.checkpoint.formats import read_info, read_weights
+from utils.checkpoint.formats import Checkpoint, read_checkpoint, read_info, read_weights
 from utils.checkpoint.loading import (
     Mismatch,
     load_encoder_weights,
@@ -11,5 +11,5 @@ from utils.checkpoint.loading import (
     save_weights,
 )
 
-__all__ = ["Mismatch", "load_encoder_weights", "load_weights", "read_info", "read_weights", "save_arrays",
-           "save_weights"]
+__all__ = ["Checkpoint", "Mismatch", "load_encoder_weights", "load_weights", "read_checkpoint", "read_info",
+           "read_weights", "save_arrays", "save_weights"]

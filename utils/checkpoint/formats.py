@@ -15,6 +15,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import BinaryIO
 
@@ -23,6 +24,7 @@ import numpy as np
 from utils.checkpoint import npy
 from utils.checkpoint.unpickler import Storage, safe_load
 from utils.errors import UserError
+from utils.files import sha256_of
 
 MAX_BYTES = 1 << 30  # unpacked; the largest network here has 0.13 GB, with its optimiser's state 0.4
 ZIP_START = b"PK"
@@ -36,6 +38,31 @@ _MALFORMED = (
     ValueError, TypeError, AttributeError, LookupError, OverflowError, EOFError, MemoryError, RuntimeError,
     pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error,
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a file of weights holds; as text, its path.
+
+    Attributes:
+        info, arrays: as `read_info` and `read_weights` give them.
+        sha256: of the file, where it was asked for.
+    """
+
+    path: str | os.PathLike
+    info: dict
+    arrays: dict[str, np.ndarray] = field(repr=False)
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def read_checkpoint(path: str | os.PathLike, with_sha256: bool = False) -> Checkpoint:
+    """All that a file of weights holds, read once. Raises what `read_info` and `read_weights` do."""
+    with _reading(path) as file:
+        sha256 = sha256_of(file) if with_sha256 else None
+        return Checkpoint(path, _info(file), _arrays(file), sha256)
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -52,10 +79,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
         UserError: the file cannot be read, is damaged, or asks for anything but arrays.
     """
     with _reading(path) as file:
-        arrays = _named_arrays(_content(file))
-        if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
-            raise ValueError(f"holds more than {MAX_BYTES} bytes of arrays")
-        return {name: array.copy(order="C") for name, array in arrays.items()}
+        return _arrays(file)
 
 
 def read_info(path: str | os.PathLike) -> dict:
@@ -65,13 +89,7 @@ def read_info(path: str | os.PathLike) -> dict:
         UserError: the file cannot be read or is damaged.
     """
     with _reading(path) as file:
-        if not zipfile.is_zipfile(file):
-            return {}
-        with zipfile.ZipFile(file) as archive:
-            info = json.loads(archive.comment.decode() or "{}")  # of bytes it would guess the encoding
-        if not isinstance(info, dict):
-            raise ValueError("has a comment that is not the JSON object of save_weights")
-        return info
+        return _info(file)
 
 
 @contextlib.contextmanager
@@ -95,8 +113,26 @@ def _reading(path: str | os.PathLike) -> Iterator[BinaryIO]:
                         "fetch it again or save it as a plain state dict") from error
 
 
+def _info(file: BinaryIO) -> dict:
+    if not zipfile.is_zipfile(file):
+        return {}
+    with zipfile.ZipFile(file) as archive:
+        info = json.loads(archive.comment.decode() or "{}")  # of bytes it would guess the encoding
+    if not isinstance(info, dict):
+        raise ValueError("has a comment that is not the JSON object of save_weights")
+    return info
+
+
+def _arrays(file: BinaryIO) -> dict[str, np.ndarray]:
+    arrays = _named_arrays(_content(file))
+    if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
+        raise ValueError(f"holds more than {MAX_BYTES} bytes of arrays")
+    return {name: array.copy(order="C") for name, array in arrays.items()}
+
+
 def _content(file: BinaryIO) -> object:
     """What the file holds: mappings, lists, numbers, and arrays as `_named_arrays` takes them."""
+    file.seek(0)
     start = file.read(len(TORCH_LEGACY_START))
     file.seek(0)
     if start.startswith(ZIP_START):

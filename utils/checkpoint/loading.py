@@ -28,11 +28,12 @@ from typing import Union
 
 import numpy as np
 
-from utils.checkpoint.formats import read_weights
+from utils.checkpoint.formats import Checkpoint, read_weights
 from utils.errors import UserError
 from utils.files import atomic_write
 
-Source = Union[str, os.PathLike, Mapping[str, np.ndarray]]  # a file, or arrays by published name
+# A file, or what it holds, or arrays by published name.
+Source = Union[str, os.PathLike, Checkpoint, Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _weights_of(source: Source) -> tuple[Mapping[str, np.ndarray], str]:
     """The arrays and what to call them in a message."""
     if isinstance(source, Mapping):
         return source, "the given weights"
-    return read_weights(source), str(source)
+    return source.arrays if isinstance(source, Checkpoint) else read_weights(source), str(source)
 
 
 def _load(model, weights: Mapping[str, np.ndarray], origin: str, strict: bool,

@@ -117,7 +117,7 @@ class TestImages:
     __test__ = False  # no test case, though pytest would take its name for one
 
     def __init__(self, folder: str | os.PathLike, size: int):
-        self.size = size
+        self.folder, self.size = Path(folder), size
         self.files = find_images(folder)
         self.stems = list(self.files)
         check_headers(self.files.values())

@@ -19,7 +19,7 @@ import pytest
 from jittor_pranet.training.options import Config
 from jittor_pranet.training.validation import find_selection, mean_dice
 from tests.jittor_pranet.test_programs import ROOT, draw_set, run
-from utils.checkpoint import read_info, read_weights
+from utils.checkpoint import read_checkpoint, read_info, read_weights
 from utils.data.image_io import find_pairs
 from utils.signals import Interruption
 
@@ -185,8 +185,8 @@ def held_out_dice(weights: Path, train_path: Path, seed: int) -> float:
 
     config = Config(train_path=str(train_path), epoch=2, batchsize=2, trainsize=SIZE, seed=seed)
     pairs = find_pairs(train_path / "images", train_path / "masks")
-    return mean_dice(load_model("PraNet-V2", weights), find_selection(config, pairs)[1], config,
-                     Interruption()).dice
+    model = load_model("PraNet-V2", read_checkpoint(weights))
+    return mean_dice(model, find_selection(config, pairs)[1], config, Interruption()).dice
 
 
 def test_the_other_encoder_resumes_to_the_same_bits(tmp_path):

@@ -20,7 +20,7 @@ from tests.helpers.small_weights import (
     whole_files,
     zeros_like,
 )
-from utils.checkpoint import load_weights, read_info, read_weights, save_weights
+from utils.checkpoint import load_weights, read_checkpoint, read_info, read_weights, save_weights
 from utils.errors import UserError
 
 # ---- Files of PyTorch ----
@@ -202,7 +202,7 @@ def test_absent_and_special_files(tmp_path):
     absent, pipe = tmp_path / "no.pth", tmp_path / "pipe"
     os.mkfifo(pipe)
     for path, message in [(absent, "No such file"), (tmp_path, "folder"), (pipe, "device")]:
-        for read in (read_weights, read_info):
+        for read in (read_weights, read_info, read_checkpoint):
             with pytest.raises(UserError, match=message):
                 read(path)
 

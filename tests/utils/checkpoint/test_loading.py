@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 
 import numpy as np
@@ -13,6 +14,7 @@ from utils.checkpoint import (
     Mismatch,
     load_encoder_weights,
     load_weights,
+    read_checkpoint,
     read_info,
     read_weights,
     save_weights,
@@ -38,6 +40,22 @@ def test_info_is_optional(tmp_path):
     assert read_info(tmp_path / "last.npz") == {}
     (tmp_path / "net.pkl").write_bytes(jittor_bytes(some_arrays()))
     assert read_info(tmp_path / "net.pkl") == {}
+
+
+def test_a_checkpoint_is_all_that_a_file_holds(tmp_path):
+    save_weights(Model(some_arrays()), tmp_path / "last.npz", {"seed": 7})
+    (tmp_path / "net.pkl").write_bytes(jittor_bytes(some_arrays()))
+    for path, info in ((tmp_path / "last.npz", {"seed": 7}), (tmp_path / "net.pkl", {})):
+        checkpoint = read_checkpoint(path, with_sha256=True)
+        assert (str(checkpoint), checkpoint.path, checkpoint.info) == (str(path), path, info)
+        assert checkpoint.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert read_checkpoint(path).sha256 is None
+        assert_same(checkpoint.arrays, some_arrays())
+        model = Model(zeros_like(some_arrays()))
+        load_weights(model, checkpoint)
+        assert_same(model.arrays, some_arrays())
+        with pytest.raises(UserError, match=f"{path.name}: does not fit"):
+            load_weights(Model({"other": np.ones(1)}), checkpoint)
 
 
 def test_info_too_long(tmp_path):
