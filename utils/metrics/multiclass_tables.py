@@ -24,12 +24,12 @@ PAPER = {
         "MERIT-DSRA": (92.28, None, None),
     },
 }
-"""Of Tables 2 and 3 of PraNet-V2: set, network, and its figures in the order of `PAPER_COLUMNS`."""
+"""Of Tables 2 and 3 of PraNet-V2: set, network, and its scores in the order of `PAPER_COLUMNS`."""
 PAPER_COLUMNS = ("Dice", "IoU", "HD95")
 
 CONSEQUENCES = {
     "sound": "missed and false ones have Dice and IoU 0 and no HD95 and ASSD, absent ones are left out",
-    "published": "missed and absent ones have 0 in all figures, false ones Dice and IoU 1, HD95 and ASSD 0",
+    "published": "missed and absent ones have 0 in all metrics, false ones Dice and IoU 1, HD95 and ASSD 0",
 }
 """What a rule of `ABSENT_RULES` does, in words."""
 
@@ -50,14 +50,14 @@ def means_table(scores: list[SetScores]) -> Table:
 
 
 def classes_table(dataset: str, scores: list[SetScores], names: list[str]) -> Table:
-    """The figures of each class on one set, and in how many scans it is in which of `STATES`."""
+    """The scores of each class on one set, and in how many scans it is in which of `STATES`."""
     entries = [entry for entry in scores if entry.dataset == dataset]
     columns = _columns(entries)
     rows = []
     for label, name in enumerate(names[1:]):
         for entry in entries:
-            figures = dict(zip(METRICS, entry.metrics.class_means()[label]))
-            rows.append([name, entry.method, *(shown(column, figures[column]) for column in columns),
+            scores_of_class = dict(zip(METRICS, entry.metrics.class_means()[label]))
+            rows.append([name, entry.method, *(shown(column, scores_of_class[column]) for column in columns),
                          *map(str, entry.metrics.states[label])])
     for entry in entries:
         means = entry.metrics.means()
@@ -69,24 +69,24 @@ def classes_table(dataset: str, scores: list[SetScores], names: list[str]) -> Ta
 
 
 def paper_table(scores: list[SetScores], method: str) -> Table:
-    """The paper's figures, and behind each how far the method's own lies above (+) or below it."""
+    """The paper's scores, and behind each how far the method's own lies above (+) or below it."""
     reached = {entry.dataset: entry.metrics.means() for entry in scores if entry.method == method}
     rows = []
     for dataset, networks in PAPER.items():
         for network, published in networks.items():
             cells = []
-            for name, figure in zip(PAPER_COLUMNS, published):
+            for name, score in zip(PAPER_COLUMNS, published):
                 own = reached.get(dataset, {}).get(name, math.nan) * _scale(name)
-                cells.append("-" if figure is None else f"{figure:.2f}" if math.isnan(own)
-                             else f"{figure:.2f} {points(own - figure)}")
+                cells.append("-" if score is None else f"{score:.2f}" if math.isnan(own)
+                             else f"{score:.2f} {points(own - score)}")
             rows.append([dataset, network, *cells])
-    title = (f"The paper's Tables 2 and 3, found with --absent published, and by how much {method} differs "
+    title = (f"The paper's Tables 2 and 3, made with --absent published, and by how much {method} differs "
              "on the sets measured here")
     return Table(title, ["set", "network", *PAPER_COLUMNS], rows)
 
 
 def notes(scores: list[SetScores], names: list[str]) -> list[str]:
-    """A line for all that a reader of the figures must know: absent classes, figures and maps left out."""
+    """A line for all that a reader must know: absent classes, undefined scores, maps left out."""
     lines = []
     for entry in scores:
         where, metrics = f"{entry.dataset}, {entry.method}", entry.metrics
@@ -96,20 +96,20 @@ def notes(scores: list[SetScores], names: list[str]) -> list[str]:
             lines.append(f"{where}: of {len(names) - 1} classes in {len(metrics.tables)} scans, {counts}: "
                          f"{CONSEQUENCES[metrics.absent]}")
         for column in ("Dice", "HD95"):
-            unknown = [name for name, figures in zip(names[1:], metrics.class_means())
-                       if math.isnan(figures[METRICS.index(column)])]
-            if unknown:
-                lines.append(f"{where}: {column} is defined in no scan for {', '.join(unknown)}; the mean is "
-                             "that of the other classes")
+            undefined = [name for name, means in zip(names[1:], metrics.class_means())
+                         if math.isnan(means[METRICS.index(column)])]
+            if undefined:
+                lines.append(f"{where}: {column} is defined in no scan for {', '.join(undefined)}; "
+                             "the mean is that of the other classes")
         if 0 < metrics.without_spacing < len(metrics.tables):
             lines.append(f"{where}: {metrics.without_spacing} of {len(metrics.tables)} scans do not say "
-                         "their spacing; the figures in mm are those of the others")
+                         "their spacing; the scores in mm are those of the others")
         lines += [f"{where}: left out: {defect}" for defect in entry.defects]
     return lines
 
 
 def shown(name: str, value: float) -> str:
-    """A figure as tables have it: a dash where it is undefined."""
+    """A score as tables have it: a dash where it is undefined."""
     return "-" if math.isnan(value) else f"{_scale(name) * value:.2f}"
 
 

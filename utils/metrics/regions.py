@@ -1,4 +1,4 @@
-"""What a map says in figures: how much is polyp, in how many pieces, where, how sure."""
+"""What a map says in numbers: how much is polyp, in how many pieces, where, how sure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Regions:
 
     Attributes:
         area: their number.
-        percent: their share of the picture times 100.
+        percent: their part of the picture, times 100.
         boxes: (left, top, width, height) in pixels around each connected piece, the largest piece first.
         confidence: the mean of the map over them; None where there are none.
         highest: the highest value of the whole map.

@@ -1,4 +1,4 @@
-"""Tables of scores, for the terminal and for the report, and the paper's figures to compare with."""
+"""Tables of scores, for the terminal and for the report, and the paper's to compare with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from utils.metrics.binary import UNDEFINED
 from utils.metrics.scoring import SetScores
 
 COLUMNS = {"meanDic": "mDice", "meanIoU": "mIoU", "wFm": "wFm", "Sm": "Sm", "meanEm": "mEm", "mae": "MAE"}
-"""The six measures of the paper's tables by their name in `METRICS`."""
+"""The six metrics of the paper's tables by their name in `METRICS`."""
 
 PAPER = {
     "CVC-300": {
@@ -36,12 +36,12 @@ PAPER = {
         "PVT-PraNet-V2": (76.35, 68.72, 72.96, 86.50, 88.26, 1.45),
     },
 }
-"""Table 1 of PraNet-V2, times 100: set, network, and its figures in the order of `COLUMNS`."""
+"""Table 1 of PraNet-V2, times 100: set, network, and its scores in the order of `COLUMNS`."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a header and rows of text; the first `labels` columns name the row, the others are figures."""
+    """A title, a header and rows of text; the first `labels` columns name the row, the others are numbers."""
 
     title: str
     header: list[str]
@@ -49,7 +49,7 @@ class Table:
     labels: int = 2
 
     def text(self) -> str:
-        """The table in lines, labels to the left and figures to the right."""
+        """The table in lines, labels to the left and numbers to the right."""
         lines = [self.header, *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
         aligned = ["  ".join(cell.ljust(width) if column < self.labels else cell.rjust(width)
@@ -59,26 +59,26 @@ class Table:
 
 
 def results_table(scores: list[SetScores], mask_rule: str) -> Table:
-    """The six measures of every set, the methods one below the other."""
+    """The six metrics of every set, the methods one below the other."""
     rows = []
     for entry in scores:
         result = entry.metrics.result()
-        figures = [f"{100 * result[name]:.3f}" for name in COLUMNS]
-        rows.append([entry.dataset, entry.method, entry.scored(), *figures])
+        cells = [f"{100 * result[name]:.3f}" for name in COLUMNS]
+        rows.append([entry.dataset, entry.method, entry.scored(), *cells])
     header = ["set", "method", "images", *COLUMNS.values()]
     return Table(f"Measures times 100, mask rule {mask_rule}", header, rows)
 
 
 def paper_table(scores: list[SetScores], method: str) -> Table:
-    """The paper's Table 1, and behind each figure how far the method's own lies above (+) or below it."""
+    """The paper's Table 1, and behind each score how far the method's own lies above (+) or below it."""
     reached = {entry.dataset: entry.metrics.result() for entry in scores if entry.method == method}
     rows = []
     for dataset, networks in PAPER.items():
         own = reached.get(dataset)
         for network, published in networks.items():
-            figures = [f"{figure:.2f} {points(100 * own[name] - figure)}" if own else f"{figure:.2f}"
-                       for name, figure in zip(COLUMNS, published)]
-            rows.append([dataset, network, *figures])
+            cells = [f"{score:.2f} {points(100 * own[name] - score)}" if own else f"{score:.2f}"
+                     for name, score in zip(COLUMNS, published)]
+            rows.append([dataset, network, *cells])
     title = f"The paper's Table 1, and by how many points {method} differs on the sets measured here"
     return Table(title, ["set", "network", *COLUMNS.values()], rows)
 
@@ -89,7 +89,7 @@ def points(difference: float) -> str:
 
 
 def notes(scores: list[SetScores]) -> list[str]:
-    """A line for all that a reader of the figures must know: undefined figures, odd maps, maps left out."""
+    """A line for all that a reader of the scores must know: undefined ones, odd maps, maps left out."""
     lines = []
     for entry in scores:
         where = f"{entry.dataset}, {entry.method}"
