@@ -20,6 +20,7 @@ from utils.files import atomic_write
 
 Item = TypeVar("Item")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no others: PostScript starts Ghostscript
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 256 MB as RGB
 
 EXIF_ORIENTATION = 0x0112
@@ -247,7 +248,7 @@ def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
     with _reading(path):
         _require_no_pipe(path)
         # Given a path, Pillow maps plain grey TIFF files into memory, and then turns them wrongly.
-        with open(path, "rb") as file, Image.open(file) as image:
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             # The second frame of a camera's MPO file is a preview.
@@ -292,7 +293,7 @@ def _reading(path: str | os.PathLike) -> Iterator[None]:
         elif os.path.isfile(path) and os.path.getsize(path) == 0:
             reason = "the file is empty"
         elif isinstance(error, Image.UnidentifiedImageError):
-            reason = "its content is of no known image format"
+            reason = f"its content is of no known image format: {', '.join(FORMATS)} are read"
         raise UserError(f"{path}: cannot be read as an image ({reason}); "
                         "replace the file or take it out of the set") from error
 

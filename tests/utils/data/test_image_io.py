@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from tests.helpers.damage import damage
 from utils.data.image_io import (
@@ -20,7 +20,9 @@ from utils.data.image_io import (
     image_size,
     name_some,
     read_grey,
+    read_indices,
     read_levels,
+    read_pixels,
     read_rgb,
     write_map,
 )
@@ -263,6 +265,30 @@ def test_errors_show_any_name_in_one_line(tmp_path):
     message = error_of(read_rgb, path)
     assert "new\\nline \\udcff.png" in message
     message.encode()
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\n%%EOF\n"
+
+
+def test_postscript_named_png_starts_no_ghostscript(tmp_path, monkeypatch):
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    path = tmp_path / "a.png"
+    path.write_bytes(POSTSCRIPT)
+    for read in (read_rgb, read_grey, read_levels, read_pixels, read_indices, image_size):
+        assert "no known image format: PNG, JPEG, BMP, TIFF, WEBP are read" in error_of(read, path)
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "TGA", "PCX", "ICNS", "JPEG2000"])
+def test_other_formats_than_those_of_the_docs_are_refused(tmp_path, kind):
+    try:
+        Image.new("RGB", (8, 8)).save(tmp_path / "a.png", kind)
+    except OSError:
+        pytest.skip("this Pillow does not write it")
+    assert "no known image format" in error_of(read_rgb, tmp_path / "a.png")
 
 
 def test_a_map_is_written_as_it_is(tmp_path):
