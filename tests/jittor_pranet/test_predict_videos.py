@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import struct
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from jittor_pranet.reports.overlay import MAP_COLOUR, overlay
-from tests.helpers.clips import RATE, draw_frames, write_clip
+from tests.helpers.clips import RATE, draw_frames, rotate_clip, write_clip
 from tests.helpers.damage import damage
 from tests.jittor_pranet.test_predict import files_of, green_network, largest_file, rows, run
 from utils.data.video import redraw, suffix_of_copy
@@ -151,11 +150,7 @@ def test_damaged_videos_are_predicted_or_named(tmp_path, capsys, name, codec, so
 
 def test_a_telephones_video_is_predicted_upright(tmp_path):
     write_clip(tmp_path / "clip.mp4", draw_frames(4, 64, 96), sound=None)
-    content = (tmp_path / "clip.mp4").read_bytes()
-    upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)  # a quarter clockwise
-    place = content.rindex(upright)  # of the track
-    (tmp_path / "clip.mp4").write_bytes(content[:place] + turned + content[place + len(turned):])
+    rotate_clip(tmp_path / "clip.mp4")
     assert run(tmp_path, tmp_path / "clip.mp4", "--threshold", "0.99") == 0
     (_, stored), (_, made) = decoded(tmp_path / "clip.mp4"), decoded(tmp_path / "out" / "videos" / "clip.mp4")
     assert stored.shape == (4, 64, 96, 3) and made.shape == (4, 96, 64, 3)

@@ -56,8 +56,8 @@ def redraw(path: Path, file: BinaryIO, suffix: str, change: Callable[[Frames], I
         sound = {each.index: made.add_stream_from_template(each) for each in _sound(given, path)}
         source = _Source(path, given, stream, sound)
         # FFmpeg decodes and encodes in threads of its own, beside the network.
-        for picture in change(source.frames()):
-            if encoder.width != source.width:
+        for number, picture in enumerate(change(source.frames())):
+            if number == 0:
                 _set_up(encoder, source)
             frame = av.VideoFrame.from_ndarray(_even(picture), format="rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace="ITU601")
