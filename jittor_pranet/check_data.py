@@ -13,11 +13,12 @@ from pathlib import Path
 
 from jittor_pranet.cli.scan_options import add_scan_arguments, scan_options_of
 from jittor_pranet.cli.task_flags import check_task_flags
-from utils.data.checks.polyps import Findings, Survey, find_copies, survey
+from utils.data.checks.polyps import Findings, Survey, find_copies, survey_pairs
 from utils.data.checks.scans import ScanSurvey, find_scan_copies, survey_scans
 from utils.data.image_io import name_some
 from utils.data.polyps import find_test_sets, training_folder
 from utils.data.scan_sets import scan_set_folders
+from utils.data.scans import ScanOptions
 from utils.files import atomic_write
 
 FORMAT = 1  # of the JSON
@@ -43,10 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    surveys = scan_surveys(args) if args.task == "multiclass" else pair_surveys(args)
-    for found in surveys:
-        print("\n".join(lines(found)))
-    stops = sum(found.stops for found in surveys)
+    check_task_flags("check-data", args.task, vars(args))
+    if args.task == "multiclass":
+        surveys = scan_surveys(args.train_path, args.test_path, scan_options_of(args), args.train_list,
+                               args.test_list)
+    else:
+        surveys = pair_surveys(args.train_path, args.test_path)
+    for each in surveys:
+        print("\n".join(lines(each)))
+    stops = sum(each.stops for each in surveys)
     if args.json:
         text = json.dumps({"format": FORMAT, "stops": stops, "sets": list(map(as_dict, surveys))}, indent=1)
         with atomic_write(args.json) as file:
@@ -56,59 +62,58 @@ def run(args: argparse.Namespace) -> int:
     return 1 if stops else 0
 
 
-def pair_surveys(args: argparse.Namespace) -> list[Survey]:
+def pair_surveys(train_path: str, test_path: str | None) -> list[Survey]:
     """The training set and the test sets of images and masks."""
-    check_task_flags("check-data", args.task, vars(args))
-    surveys = [survey(training_folder(args.train_path), training=True)]
-    if args.test_path:
-        surveys += [survey(images.parent) for images in find_test_sets(args.test_path).values()]
+    surveys = [survey_pairs(training_folder(train_path), training=True)]
+    if test_path:
+        surveys += [survey_pairs(images.parent) for images in find_test_sets(test_path).values()]
     find_copies(surveys)
     return surveys
 
 
-def scan_surveys(args: argparse.Namespace) -> list[ScanSurvey]:
+def scan_surveys(train_path: str, test_path: str | None, options: ScanOptions, train_list: str | None,
+                 test_list: str | None) -> list[ScanSurvey]:
     """The training set and the test sets of scans."""
-    options = scan_options_of(args)
-    surveys = [survey_scans(Path(args.train_path), options, args.train_list, training=True)]
-    if args.test_path:
-        surveys += [survey_scans(folder, options, args.test_list)
-                    for folder in scan_set_folders(args.test_path).values()]
+    surveys = [survey_scans(Path(train_path), options, train_list, training=True)]
+    if test_path:
+        surveys += [survey_scans(folder, options, test_list)
+                    for folder in scan_set_folders(test_path).values()]
     find_scan_copies(surveys)
     return surveys
 
 
-def lines(found: Findings) -> list[str]:
+def lines(survey: Findings) -> list[str]:
     """A set in words, a line for each kind of finding."""
     def line(mark: str, kind: str, text: str) -> str:
         return f"{mark} {kind:<23}{text}"
 
-    headline, *facts = scan_facts(found) if isinstance(found, ScanSurvey) else pair_facts(found)
-    told = [f"\n{found.root}: {headline}", *(line(" ", *fact) for fact in facts)]
-    for mark, kinds in (("!", found.stopping), (" ", found.remarkable)):
+    headline, *facts = scan_facts(survey) if isinstance(survey, ScanSurvey) else pair_facts(survey)
+    rows = [f"\n{survey.root}: {headline}", *(line(" ", *fact) for fact in facts)]
+    for mark, kinds in (("!", survey.stopping), (" ", survey.remarkable)):
         for kind, meaning in kinds.items():
-            if found.findings[kind]:
-                names = name_some([str(finding) for finding in found.findings[kind]], most=3)
-                told.append(line(mark, kind, f"{len(found.findings[kind])}: {names}; {meaning}"))
-    return told
+            if survey.findings[kind]:
+                names = name_some([str(finding) for finding in survey.findings[kind]], most=3)
+                rows.append(line(mark, kind, f"{len(survey.findings[kind])}: {names}; {meaning}"))
+    return rows
 
 
-def pair_facts(found: Survey) -> list:
+def pair_facts(survey: Survey) -> list:
     """What a set of images and masks consists of: a headline, then what and which."""
-    sources = [("sources", counted(found.sources))] if found.sources else []
-    return [f"{found.images} images, {found.masks} masks", *sources, ("sizes", counted(found.sizes))]
+    sources = [("sources", counted(survey.sources))] if survey.sources else []
+    return [f"{survey.images} images, {survey.masks} masks", *sources, ("sizes", counted(survey.sizes))]
 
 
-def scan_facts(found: ScanSurvey) -> list:
+def scan_facts(survey: ScanSurvey) -> list:
     """What a set of scans consists of: a headline, then what and which."""
     spacings = Counter({"x".join(f"{size:g}" for size in spacing) + " mm" if spacing else "none": count
-                        for spacing, count in found.spacings.items()})
-    longest = max((max(spacing) / min(spacing) for spacing in found.spacings if spacing), default=1)
+                        for spacing, count in survey.spacings.items()})
+    longest = max((max(spacing) / min(spacing) for spacing in survey.spacings if spacing), default=1)
     spread = f"; one side of a voxel up to {longest:.1f} times another" if longest > 1 else ""
-    total = max(found.voxels.sum(), 1)
+    total = max(survey.voxels.sum(), 1)
     classes = [f"{number}: {100 * voxels / total:.2f} % in {shown} scans"
-               for number, (voxels, shown) in enumerate(zip(found.voxels, found.shown))]
-    return [f"{found.scans} scans, {found.slices} slices, {len(found.groups)} patients by name",
-            ("sizes", counted(found.sizes)), ("spacing", counted(spacings) + spread),
+               for number, (voxels, shown) in enumerate(zip(survey.voxels, survey.shown))]
+    return [f"{survey.scans} scans, {survey.slices} slices, {len(survey.groups)} patients by name",
+            ("sizes", counted(survey.sizes)), ("spacing", counted(spacings) + spread),
             ("classes", "; ".join(classes))]
 
 
@@ -116,14 +121,15 @@ def counted(counter: Counter) -> str:
     return name_some([f"{name} ({count})" for name, count in counter.most_common()])
 
 
-def as_dict(found: Findings) -> dict:
+def as_dict(survey: Findings) -> dict:
     """A set for scripts, with every kind of finding, also those that there are none of."""
-    if isinstance(found, ScanSurvey):
-        content = {"scans": found.scans, "slices": found.slices, "patients": len(found.groups),
-                   "spacings": [{"mm": spacing, "scans": count} for spacing, count in found.spacings.items()],
-                   "voxels": found.voxels.tolist(), "scans_with_class": found.shown.tolist()}
+    if isinstance(survey, ScanSurvey):
+        content = {"scans": survey.scans, "slices": survey.slices, "patients": len(survey.groups),
+                   "spacings": [{"mm": spacing, "scans": count}
+                                for spacing, count in survey.spacings.items()],
+                   "voxels": survey.voxels.tolist(), "scans_with_class": survey.shown.tolist()}
     else:
-        content = {"images": found.images, "masks": found.masks, "sources": dict(found.sources)}
-    return {"path": str(found.root), "stops": found.stops, "sizes": dict(found.sizes), **content,
+        content = {"images": survey.images, "masks": survey.masks, "sources": dict(survey.sources)}
+    return {"path": str(survey.root), "stops": survey.stops, "sizes": dict(survey.sizes), **content,
             "findings": {kind: [asdict(finding) for finding in findings]
-                         for kind, findings in found.findings.items()}}
+                         for kind, findings in survey.findings.items()}}

@@ -29,11 +29,12 @@ class Polyps:
     folders = tuple(f"{part}/{kind}" for part in parts.values() for kind in ("images", "masks"))
     ours = re.compile(r"synthetic_(train|test)_\d{4,}\.(jpg|png)")
 
-    def __init__(self, args: argparse.Namespace):
-        self.out, self.size, self.seed = Path(args.out), args.size, args.seed
-        self.jobs = [(part, index) for part in self.parts for index in range(getattr(args, part))]
-        self.told = [f"{self.out / folder}: {getattr(args, part)} pictures with masks"
-                     for part, folder in self.parts.items()]
+    def __init__(self, out: Path, train: int, test: int, size: int, seed: int):
+        self.out, self.size, self.seed = out, size, seed
+        counts = {"train": train, "test": test}
+        self.jobs = [(part, index) for part, count in counts.items() for index in range(count)]
+        self.summary = [f"{out / self.parts[part]}: {count} pictures with masks"
+                        for part, count in counts.items()]
 
     def draw(self, job: tuple[str, int]) -> list[Path]:
         """Draws a picture and its mask. Gives their files."""
@@ -56,15 +57,13 @@ class Scans:
     ours = re.compile(r"synthetic_(train_\d{4,}_slice\d{3}|test_\d{4,})\.npz")
     slices, depth = 8, 12  # of a patient to train on, of a volume
 
-    def __init__(self, args: argparse.Namespace):
-        self.out, self.size, self.seed, self.classes = Path(args.out), args.size, args.seed, args.classes
-        patients = -(-args.train // self.slices)
-        self.train = args.train
-        self.jobs = [("train", index) for index in range(patients)]
-        self.jobs += [("test", index) for index in range(args.test)]
-        self.told = [
-            f"{self.out / 'TrainDataset'}: {args.train} slices of {patients} patients",
-            f"{self.out / 'TestDataset'}: {args.test} volumes of {self.depth} slices"]
+    def __init__(self, out: Path, train: int, test: int, size: int, seed: int, classes: int):
+        self.out, self.train, self.size, self.seed, self.classes = out, train, size, seed, classes
+        patients = -(-train // self.slices)
+        self.jobs = [*(("train", index) for index in range(patients)),
+                     *(("test", index) for index in range(test))]
+        self.summary = [f"{out / 'TrainDataset'}: {train} slices of {patients} patients",
+                        f"{out / 'TestDataset'}: {test} volumes of {self.depth} slices"]
 
     def draw(self, job: tuple[str, int]) -> list[Path]:
         """Draws a patient. Gives the files of the slices, or that of the volume."""
@@ -96,17 +95,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    kind = Scans if args.classes else Polyps
-    for flag, value in kind.defaults.items():
-        if getattr(args, flag) is None:
-            setattr(args, flag, value)
-    demo = kind(args)
+    defaults = (Scans if args.classes else Polyps).defaults
+    train, test, size = (getattr(args, flag) or default for flag, default in defaults.items())
+    out = Path(args.out)
+    demo = (Scans(out, train, test, size, args.seed, args.classes) if args.classes
+            else Polyps(out, train, test, size, args.seed))
     earlier = _earlier(demo)
     drawn = prefetch(demo.draw, demo.jobs, WORKERS, ahead=2 * WORKERS)
     written = {path for paths in track(drawn, len(demo.jobs), "drawing") for path in paths}
     for path in set(earlier) - written:  # of a larger set drawn here before
         path.unlink()
-    for line in demo.told:
+    for line in demo.summary:
         print(f"{line}, seed {args.seed}")
     if earlier:
         print(f"an earlier synthetic set of {len({path.stem for path in earlier})} {demo.unit} was there and "

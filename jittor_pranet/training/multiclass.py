@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from jittor_pranet.cli.scan_options import scan_options_of
 from jittor_pranet.training.options import Config
 from jittor_pranet.training.pictures import write_label_samples
 from jittor_pranet.training.task import Validation
@@ -50,7 +49,7 @@ class MulticlassTask:
 
     def __init__(self, config: Config, in_memory: bool):
         self.config = config
-        whole = LabelledSlices(config.train_path, scan_options_of(config), config.trainsize, in_memory,
+        whole = LabelledSlices(config.train_path, config.scan_options, config.trainsize, in_memory,
                                config.train_list)
         self.fingerprint = whole.fingerprint
         self.train_set, self.selection = split(config, whole)

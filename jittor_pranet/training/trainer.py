@@ -6,13 +6,13 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from jittor_pranet.training.logs import Log
-from jittor_pranet.training.options import Config, saved_config
+from jittor_pranet.training.options import Config
 from jittor_pranet.training.pictures import write_curves
 from jittor_pranet.training.snapshot import (
     BEST,
@@ -233,7 +233,7 @@ class Trainer:
             self.position.best[file] = validations.dice
             if ranks.is_rank_0():
                 write_best(self.folder / file, self.model, validations.dice, self.position.step,
-                           saved_config(self.config))
+                           asdict(self.config))
         return validations
 
     def report(self, epoch: int, validations: dict[str, Validation], seconds: float) -> None:
@@ -257,7 +257,7 @@ class Trainer:
         """Writes a snapshot, which every rank waits for."""
         self.end_step()
         if ranks.is_rank_0():
-            write_snapshot(self.folder, self.parts(), self.position, saved_config(self.config),
+            write_snapshot(self.folder, self.parts(), self.position, asdict(self.config),
                            self.task.fingerprint)
         collectives.barrier()
 

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 
 from jittor_pranet.reference_torch import build_torch_model
+from jittor_pranet.train import add_arguments
 from jittor_pranet.training.binary import SCALES, scaled_sizes
 from jittor_pranet.training.logs import Log
-from jittor_pranet.training.options import Config, add_arguments, new_config
+from jittor_pranet.training.options import Config, new_config
 from jittor_pranet.training.trainer import learning_rate
 from utils.checkpoint import read_weights, save_arrays
 from utils.data.polyps import TrainSet, batches_per_epoch, epoch_batches
@@ -120,7 +121,7 @@ def main(argv: list[str]) -> None:
     add_arguments(parser)
     args = parser.parse_args(argv)
     device = "cpu" if args.device == "cpu" else "cuda"
-    ReferenceTrainer(new_config(args), Path(args.train_save), device).run()
+    ReferenceTrainer(new_config(vars(args)), Path(args.train_save), device).run()
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
 import pytest
 
 from jittor_pranet.__main__ import build_parser, main
 from jittor_pranet.cli.task_flags import TASK_FLAGS, check_task_flags
-from jittor_pranet.training.options import Config, new_config, resumed_config, saved_config
+from jittor_pranet.training.options import Config, new_config, resumed_config
 from utils.errors import UserError
 
 FLAGS = [(program, task, flag) for program, tasks in TASK_FLAGS.items()
@@ -50,7 +51,7 @@ def test_evaluate_refuses_what_it_would_not_look_at(tmp_path, capsys, flags, mes
 def test_rot90_has_an_older_name_on_the_command_line_and_in_snapshots():
     parse = build_parser(["train"]).parse_args
     for flag in ("--rot90", "--turns"):
-        assert new_config(parse(["train", "--train_path", "x", flag])).rot90
-    saved = saved_config(Config(train_path="x", epoch=1, batchsize=1, rot90=True))
+        assert new_config(vars(parse(["train", "--train_path", "x", flag]))).rot90
+    saved = asdict(Config(train_path="x", epoch=1, batchsize=1, rot90=True))
     saved["turns"] = saved.pop("rot90")
-    assert resumed_config(argparse.Namespace(), saved, "state.npz").rot90
+    assert resumed_config({}, saved, "state.npz").rot90

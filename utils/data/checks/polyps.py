@@ -107,7 +107,7 @@ class Picture:
     colours: str = ""
 
 
-def survey(root: Path, training: bool = False) -> Survey:
+def survey_pairs(root: Path, training: bool = False) -> Survey:
     """Reads every file of ``root``/images and ``root``/masks and goes on past all defects.
 
     Args:
