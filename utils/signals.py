@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
+REPEAT_S = 2.0  # a launcher and a scheduler may both send what one person asked for
 _noted = 0  # the last signal that a block of this process took
 
 
@@ -15,13 +17,15 @@ def noted() -> bool:
 
 
 class Interruption:
-    """While the block runs, the first signal is only noted; a second one ends the program at once.
+    """While the block runs, the first signal is only noted; a later one ends the program at once.
 
-    Jittor leaves by itself on Ctrl-C unless somebody else has taken the signal.
+    What comes within `REPEAT_S` of the first is the same wish. Jittor leaves by itself on Ctrl-C unless somebody
+    else has taken the signal.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._first = 0.0  # when it came, by the monotonic clock
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interruption:
@@ -34,14 +38,22 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        if os.getpid() != self._process:  # forked meanwhile: Jittor's compilers, which it ends by SIGTERM
-            os.kill(os.getpid(), number)
-            return
+    def take(self, number: int) -> None:
+        """Notes a signal, of this process or of another rank."""
         global _noted
+        if self.signal is None:
+            self._first = time.monotonic()
         self.signal = _noted = number
-        print(f"\n{signal.Signals(number).name}: finishing the step; again to leave at once", file=sys.stderr)
+
+    def _note(self, number: int, _) -> None:
+        forked = os.getpid() != self._process  # meanwhile: Jittor's compilers, which it ends by SIGTERM
+        if forked or (self.signal is not None and time.monotonic() >= self._first + REPEAT_S):
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif self.signal is None:
+            self.take(number)
+            print(f"\n{signal.Signals(number).name}: finishing the step; again to leave at once",
+                  file=sys.stderr)
 
     @property
     def exit_code(self) -> int:

@@ -88,7 +88,7 @@ def any_signal(interruption: Interruption) -> bool:
     """Whether any rank was sent a signal; all then leave with the same exit code."""
     signals = [number for number in all_gather(interruption.signal) if number]
     if signals:
-        interruption.signal = signals[0]
+        interruption.take(signals[0])
     return bool(signals)
 
 
