@@ -19,8 +19,8 @@ def noted() -> bool:
 class Interruption:
     """While the block runs, the first signal is only noted; a later one ends the program at once.
 
-    What comes within `REPEAT_S` of the first is the same wish. Jittor leaves by itself on Ctrl-C unless somebody
-    else has taken the signal.
+    What comes within `REPEAT_S` of the first is the same wish. Jittor leaves by itself on Ctrl-C unless
+    somebody else has taken the signal.
     """
 
     def __init__(self) -> None:
