@@ -12,10 +12,11 @@ from jittor_pranet.cli.task_flags import check_task_flags
 from jittor_pranet.evaluation.binary import BinaryTask
 from jittor_pranet.evaluation.multiclass import MulticlassTask
 from jittor_pranet.evaluation.task import Task
-from jittor_pranet.evaluation.writer import write_results
+from jittor_pranet.evaluation.writer import FILES, write_results
 from utils.errors import UserError
 from utils.metrics.binary import MASK_RULES
 from utils.metrics.multiclass import ABSENT_RULES
+from utils.outputs import output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,13 +56,14 @@ def run(args: argparse.Namespace) -> int:
     methods = name_methods(args.pred_root)
     folder = args.result_path or Path("results", "evaluation", "+".join(methods))
     task = _task(args)
-
-    scores = task.evaluate(methods, args.workers, args.allow_missing)
-    tables = task.tables(scores)
-    if args.compare:
-        tables += [task.paper_table(scores, method) for method in methods]
-    notes = task.notes(scores)
-    files = write_results(folder, task, scores, methods, tables, notes, args.thumbnails)
+    maps = [root / name for root in methods.values() for name in task.folders]
+    with output_folder(folder, FILES, [*task.folders.values(), *maps], "evaluate"):
+        scores = task.evaluate(methods, args.workers, args.allow_missing)
+        tables = task.tables(scores)
+        if args.compare:
+            tables += [task.paper_table(scores, method) for method in methods]
+        notes = task.notes(scores)
+        files = write_results(folder, task, scores, methods, tables, notes, args.thumbnails)
 
     print("\n\n".join(table.text() for table in tables))
     for note in notes:

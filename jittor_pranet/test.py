@@ -17,11 +17,12 @@ from jittor_pranet.testing.multiclass import MulticlassTask
 from jittor_pranet.testing.task import MapOptions, Task
 from lib.inference import PolypSegmenter, ScanSegmenter
 from lib.registry import TASKS
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.data.polyps import TestImages, find_test_sets
-from utils.data.scan_sets import find_scan_sets
+from utils.data.scan_sets import find_scan_sets, scan_set_folders
 from utils.data.scans import LABEL_MAPS
 from utils.files import PROJECT_ROOT
+from utils.outputs import output_folder
 from utils.parallel import WORKERS
 from utils.progress import Progress
 from utils.signals import Interruption
@@ -76,9 +77,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     checkpoint = read_checkpoint(args.weights)
     take_from_weights(args, checkpoint.info)
-    save_path = Path(args.save_path)
+    folders, save_path = set_folders(args), Path(args.save_path)
+    beside = [name for name, wanted in ((OVERLAYS, args.overlays), (EVALUATION, args.evaluate)) if wanted]
+    with output_folder(save_path, [*folders, *beside], [*folders.values(), args.weights], "test"):
+        task, flags = load_task(args, checkpoint, save_path)
+        del checkpoint  # the network holds its weights now
+        exit_code = write_maps(task)
+        if exit_code:
+            return exit_code
+        print(f"maps: {save_path.resolve()}")
+        if args.overlays:
+            print(f"overlays: {(save_path / OVERLAYS).resolve()}")
+        return evaluate(task, save_path, args.test_path, flags) if args.evaluate else 0
+
+
+def set_folders(args: argparse.Namespace) -> dict[str, Path]:
+    """The folder of each test set by name. Raises UserError where there is none."""
+    if args.task == "multiclass":
+        return scan_set_folders(args.test_path, args.datasets)
+    return {name: images.parent for name, images in find_test_sets(args.test_path, args.datasets).items()}
+
+
+def load_task(args: argparse.Namespace, checkpoint: Checkpoint, save_path: Path) -> tuple[Task, list[str]]:
+    """Test sets and network, and the flags that the program evaluate needs beside the folders."""
     options = MapOptions(save_path, save_path / OVERLAYS if args.overlays else None, args.bs, args.workers)
-    # The network comes before `Interruption`, as Jittor forks compilers, which must not take our signals.
     if args.task == "binary":
         images = {name: TestImages(folder, args.testsize)
                   for name, folder in find_test_sets(args.test_path, args.datasets).items()}
@@ -91,8 +113,15 @@ def run(args: argparse.Namespace) -> int:
         task = MulticlassTask(scans, segmenter, options, scan_options, args.nifti)
         flags = ["--task", "multiclass", *scan_flags(scan_options),
                  *(["--test_list", args.test_list] if args.test_list else [])]
-    del checkpoint  # the network holds its weights now
     print(f"{segmenter.model_type}: {task} on {segmenter.device}")
+    return task, flags
+
+
+def write_maps(task: Task) -> int:
+    """Writes the maps until a signal comes, and returns the exit code.
+
+    The network is there before `Interruption`, as Jittor forks compilers, which must not take our signals.
+    """
     total, written = sum(map(len, task.sets.values())), task.write_maps()
     with Interruption() as interruption, closing(written), Progress(total, "testing", task.unit) as progress:
         for name in written:
@@ -100,10 +129,7 @@ def run(args: argparse.Namespace) -> int:
             if interruption.signal:
                 print(f"stopped after {progress.done} of {total} {task.unit}s; run again to complete")
                 return interruption.exit_code
-    print(f"maps: {save_path.resolve()}")
-    if options.overlays:
-        print(f"overlays: {options.overlays.resolve()}")
-    return evaluate(task, save_path, args.test_path, flags) if args.evaluate else 0
+    return 0
 
 
 def take_from_weights(args: argparse.Namespace, info: dict) -> None:

@@ -26,11 +26,11 @@ class BinaryTask:
 
     def __init__(self, gt_root: Path, datasets: list[str] | None, mask_rule: str):
         self.gt_root, self.mask_rule = gt_root, mask_rule
-        self.datasets = find_datasets(gt_root, datasets)
+        self.folders = {name: gt_root / name for name in find_datasets(gt_root, datasets)}
         self.settings = {"mask_rule": mask_rule}
 
     def evaluate(self, methods: dict[str, Path], workers: int, allow_missing: bool) -> list[SetScores]:
-        return evaluate(methods, self.gt_root, self.datasets, self.mask_rule, workers, allow_missing)
+        return evaluate(methods, self.gt_root, list(self.folders), self.mask_rule, workers, allow_missing)
 
     def tables(self, scores: list[SetScores]) -> list[Table]:
         return [tables.results_table(scores, self.mask_rule)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jittor_pranet.reports import multiclass as report
-from utils.data.scan_sets import find_scan_sets
+from utils.data.scan_sets import find_scan_sets, scan_set_folders
 from utils.data.scans import ScanOptions
 from utils.errors import UserError
 from utils.metrics import multiclass_tables as tables
@@ -38,6 +38,7 @@ class MulticlassTask:
         _check_names(class_names, options.num_class)
         self.options, self.absent = options, absent
         self.names = tables.class_names(options.num_class, class_names)
+        self.folders = scan_set_folders(gt_root, datasets)
         self.sets = find_scan_sets(gt_root, datasets, test_list)
         self.settings = {"absent": absent, "classes": self.names[1:]}
 

@@ -14,9 +14,11 @@ class Task(Protocol):
 
     Attributes:
         settings: what the summary says of how scores were made.
+        folders: the folder of each test set.
     """
 
     settings: dict[str, Any]
+    folders: dict[str, Path]
 
     def evaluate(self, methods: dict[str, Path], workers: int, allow_missing: bool) -> list[SetScores]:
         """The scores of every method's maps on every set."""

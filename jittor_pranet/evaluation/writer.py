@@ -18,6 +18,10 @@ from utils.files import atomic_write
 from utils.metrics.scoring import SetScores
 from utils.metrics.tables import Table
 
+# What evaluations write, of both tasks together.
+FILES = ("summary.json", "summary.csv", "per_image.csv", "per_scan.csv", "per_scan.json", "curves.npz",
+         "report.html")
+
 
 def write_results(folder: Path, task: Task, scores: list[SetScores], methods: dict[str, Path],
                   tables: list[Table], notes: list[str], thumbnails: int) -> list[str]:
