@@ -20,7 +20,7 @@ PROGRAMS = {
     "predict": "segment images and videos that have no masks",
     "convert": "write weights as .npz or .pth, or a network as .onnx",
     "check-data": "list what is wrong or remarkable with training and test sets",
-    "evaluate": "measure maps against masks (mDice, wFm, Sm ...) or label maps (Dice, HD95 ...)",
+    "evaluate": "score maps against masks (mDice, wFm, Sm ...) or label maps (Dice, HD95 ...)",
     "benchmark": "time a part of the project on this machine",
     "demo": "draw a small synthetic set of polyps or scans to try the programs on",
     "doctor": "show what was found on this machine and what will be used",

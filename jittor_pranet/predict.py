@@ -1,4 +1,4 @@
-"""The program `predict`: maps, masks, overlays and figures for images and videos that need no masks.
+"""The program `predict`: maps, masks, overlays and tables for images and videos that need no masks.
 
 Exit code: 0 if everything is done, 1 if files with a defect were left out, 2 for a mistake, 130 and 143 after
 Ctrl-C and SIGTERM.
@@ -21,15 +21,15 @@ from jittor_pranet.prediction.output import (
     TABLE,
     Plan,
     check_settings,
-    is_whole,
-    left_to_do,
+    is_complete,
+    pending,
     protect,
     write_settings,
 )
 from jittor_pranet.prediction.videos import predict_videos
 from lib.inference import PolypSegmenter, network_of
 from utils.checkpoint import read_checkpoint
-from utils.csv_log import Journal
+from utils.csv_log import CsvLog, read_rows
 from utils.data.image_io import describe
 from utils.data.inputs import Source, find_inputs
 from utils.errors import UserError, printable
@@ -79,9 +79,11 @@ def run(args: argparse.Namespace) -> int:
     settings = {"weights": checkpoint.sha256, **{name: getattr(args, name) for name in SETTINGS}}
     if not args.overwrite:
         check_settings(out, settings)
-    journal = Journal(out / TABLE, COLUMNS, keep=lambda row: not args.overwrite and is_whole(out, row))
+    done = {row[0]: row for row in read_rows(out / TABLE, COLUMNS)
+            if not args.overwrite and is_complete(out, row)}
+    table = CsvLog(out / TABLE, COLUMNS, done.values())
     write_settings(out, settings)
-    left = left_to_do(inputs, journal.rows, out)
+    left = pending(inputs, done, out)
     segmenter = load_segmenter(PolypSegmenter, checkpoint, args)
     del checkpoint  # the network holds its weights now
     batch = AUTO_BATCH[segmenter.device] if args.batch == "auto" else args.batch
@@ -92,12 +94,12 @@ def run(args: argparse.Namespace) -> int:
         for defect in inputs.defects:
             progress.say(printable(f"left out: {defect}"))
         try:
-            predict(segmenter, left, plan, journal, counts, progress, interruption)
+            predict(segmenter, left, plan, table, counts, progress, interruption)
         except UserError:
             if not interruption.signal:  # which a scheduler sends to the worker processes as well
                 raise
     named = " (named above)" if counts["bad"] else ""
-    print(f"{counts['good']} predicted, {len(journal.rows)} done before, {counts['bad']} left out for a "
+    print(f"{counts['good']} predicted, {len(done)} done before, {counts['bad']} left out for a "
           f"defect{named}")
     if inputs.others:
         print(f"neither images nor videos: {describe(inputs.others)}")
@@ -108,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if counts["bad"] else 0
 
 
-def predict(segmenter: PolypSegmenter, sources: list[Source], plan: Plan, journal: Journal,
+def predict(segmenter: PolypSegmenter, sources: list[Source], plan: Plan, table: CsvLog,
             counts: Counter, progress: Progress, interruption: Interruption) -> None:
     """Predicts images, then videos, until a signal comes; counts the good and the bad."""
     images, videos = ([source for source in sources if source.is_video == kind] for kind in (False, True))
@@ -117,7 +119,7 @@ def predict(segmenter: PolypSegmenter, sources: list[Source], plan: Plan, journa
             if isinstance(outcome, UserError):
                 progress.say(f"left out: {outcome}")
             else:
-                journal.add(outcome)
+                table.add(outcome)
             counts["bad" if isinstance(outcome, UserError) else "good"] += 1
             progress.step(note=source.name)
             if interruption.signal:

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"write the images with the map's contour, or the slices with their classes, to "
                              f"SAVE_PATH/{OVERLAYS} too")
     parser.add_argument("--evaluate", action="store_true",
-                        help="measure the maps against the truth of the test sets afterwards")
+                        help="evaluate the maps against the ground truth of the test sets afterwards")
     parser.add_argument("--workers", type=whole(0), default=WORKERS,
                         help="processes that read images ahead; 0 reads them between the batches")
     binary = parser.add_argument_group("binary")
@@ -152,8 +152,9 @@ def take_from_weights(args: argparse.Namespace, info: dict) -> None:
 def evaluate(task: Task, save_path: Path, test_path: str, flags: list[str]) -> int:
     """Runs the program `evaluate` on what was written; a process of its own, since this one holds Jittor."""
     sets = [name for name in task.sets if task.has_ground_truth(name)]
-    if len(sets) < len(task.sets):
-        print(f"not measured, having no truth: {', '.join(name for name in task.sets if name not in sets)}")
+    without = [name for name in task.sets if name not in sets]
+    if without:
+        print(f"not evaluated, without ground truth: {', '.join(without)}")
     if not sets:
         return 0
     command = [sys.executable, "-m", "jittor_pranet", "evaluate", "--pred_root", str(save_path),

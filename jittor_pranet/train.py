@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("rot90", "rotate images by 0, 90, 180 or 270 degrees at random", binary, aliases=("--turns",),
            action="store_true")
     option("select_on_test", "choose best.npz on these test sets instead, as the published script does: "
-           "their figures are then no test any more", binary, nargs="+", metavar="SET")
+           "their scores are then no test any more", binary, nargs="+", metavar="SET")
     option("test_path", "folder with the sets of --select_on_test", binary, metavar="DIR")
     option("weighted_bce", "V1: weight the BCE, which the published code means to and does not", binary,
            action="store_true")
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     folder, snapshot = find_run(flags.get("resume"), flags.get("train_save"))
     config = resumed_config(flags, snapshot.config, str(snapshot.source)) if snapshot else new_config(flags)
     if config.select_on_test and ranks.is_rank_0():
-        print("warning: --select_on_test chooses best.npz on test sets, whose figures then say too much; "
+        print("warning: --select_on_test chooses best.npz on test sets, whose scores then say too much; "
               "--val_fraction is the honest way", file=sys.stderr)
     task = TASK_CLASSES[config.task](config, in_memory=args.cache == "ram")
     device = prepare_device(args.device, config.precision, args.plain_ops)

@@ -1,4 +1,4 @@
-"""The folder that predictions are written to: what lies where, and what an earlier run has left to do."""
+"""The folder that predictions are written to: what lies where, and what an earlier run has not done."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from utils.metrics.regions import find_regions
 
 MAPS, MASKS, OVERLAYS, VIDEOS = FOLDERS = "maps", "masks", "overlays", "videos"
 TABLE, SETTINGS = "predictions.csv", "settings.json"
-FIGURES = ["area_px", "area_percent", "components", "confidence", "highest", "boxes"]
-COLUMNS = ["output", "file", "width", "height", "frames", *FIGURES]
+REGION_COLUMNS = ["area_px", "area_percent", "components", "confidence", "highest", "boxes"]
+COLUMNS = ["output", "file", "width", "height", "frames", *REGION_COLUMNS]
 MAX_BOXES = 100  # of the largest components: a cell has to end somewhere
 
 
@@ -66,7 +66,7 @@ def write_settings(out: Path, settings: dict) -> None:
         file.write(json.dumps(settings, indent=1).encode() + b"\n")
 
 
-def is_whole(out: Path, row: list[str]) -> bool:
+def is_complete(out: Path, row: list[str]) -> bool:
     """Whether the files that a row of the table tells of are still there."""
     output = Path(row[0])
     if output.suffix == ".png":
@@ -74,19 +74,19 @@ def is_whole(out: Path, row: list[str]) -> bool:
     return (out / output).exists() and (out / output).with_suffix(".csv").exists()
 
 
-def left_to_do(inputs: Inputs, rows: dict[str, list[str]], out: Path) -> list[Source]:
+def pending(inputs: Inputs, rows: dict[str, list[str]], out: Path) -> list[Source]:
     """The sources without a row; one whose row is that of another file is added to the defects."""
-    left = []
+    sources = []
     for source in inputs.sources:
         names = [f"{VIDEOS}/{source.name}{suffix}" for suffix in (".mp4", ".mkv")]
         names = map(printable, names if source.is_video else [f"{source.name}.png"])
         row = next((rows[name] for name in names if name in rows), None)
         if row is None:
-            left.append(source)
+            sources.append(source)
         elif row[1] != printable(source.path):
             inputs.defects.append(f"{source.path}: {out} holds {row[0]} of {row[1]} already; choose another "
                                   "--out")
-    return left
+    return sources
 
 
 def write_image(job: tuple[Source, np.ndarray | UserError], plan: Plan) -> tuple[Source, list | UserError]:
@@ -109,13 +109,13 @@ def write_image(job: tuple[Source, np.ndarray | UserError], plan: Plan) -> tuple
                            (OVERLAYS, overlay(picture, mask))):
         write_map(plan.out / folder / name, pixels)
     height, width = values.shape
-    return source, [name, source.path, width, height, 1, *figures(values, plan.threshold)]
+    return source, [name, source.path, width, height, 1, *region_cells(values, plan.threshold)]
 
 
-def figures(values: np.ndarray, threshold: float) -> list[str]:
-    """The cells below `FIGURES` for a map, float32 (H, W)."""
-    found = find_regions(values, threshold)
-    boxes = "; ".join(" ".join(map(str, box)) for box in found.boxes[:MAX_BOXES])
-    confidence = "" if found.confidence is None else f"{found.confidence:.4f}"
-    return [str(found.area), f"{found.percent:.3f}", str(len(found.boxes)), confidence,
-            f"{found.highest:.4f}", boxes]
+def region_cells(values: np.ndarray, threshold: float) -> list[str]:
+    """The cells below `REGION_COLUMNS` of a map, float32 (H, W)."""
+    regions = find_regions(values, threshold)
+    boxes = "; ".join(" ".join(map(str, box)) for box in regions.boxes[:MAX_BOXES])
+    confidence = "" if regions.confidence is None else f"{regions.confidence:.4f}"
+    return [str(regions.area), f"{regions.percent:.3f}", str(len(regions.boxes)), confidence,
+            f"{regions.highest:.4f}", boxes]

@@ -1,4 +1,4 @@
-"""Videos through a network: an overlay video with the sound of the first, and figures of every frame."""
+"""Videos through a network: an overlay video with the sound of the first, and a table of every frame."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
-from jittor_pranet.prediction.output import FIGURES, VIDEOS, Plan, figures
+from jittor_pranet.prediction.output import REGION_COLUMNS, VIDEOS, Plan, region_cells
 from jittor_pranet.reports.overlay import overlay
 from lib.inference import PolypSegmenter
 from utils.data import video
@@ -20,18 +20,18 @@ from utils.files import atomic_write
 from utils.progress import Progress
 from utils.signals import Interruption
 
-COLUMNS = ["frame", "time_s", *FIGURES]
+COLUMNS = ["frame", "time_s", *REGION_COLUMNS]
 
 
 class Stopped(Exception):
-    """A signal came in the middle of a video."""
+    """Raised by a signal in the middle of a video."""
 
 
 def predict_videos(segmenter: PolypSegmenter, sources: list[Source], plan: Plan, interruption: Interruption,
                    ) -> Iterator[tuple[Source, list | BadFile]]:
     """Yields each source with its row of the table, its files being written, or with its defect.
 
-    A video is whole or absent: it ends, without a row, when a signal comes in the middle of it.
+    A video is complete or absent: it ends, without a row, when a signal comes in the middle of it.
 
     Raises:
         UserError: a file cannot be written, or the device's memory does not hold one image.
@@ -64,7 +64,7 @@ class VideoPrediction:
             self.table.writerow(COLUMNS)
             video.redraw(path, file, suffix, self.outlined)
         height, width = self.shape
-        return [f"{name}{suffix}", path, width, height, self.count, *[""] * len(FIGURES)]
+        return [f"{name}{suffix}", path, width, height, self.count, *[""] * len(REGION_COLUMNS)]
 
     def outlined(self, frames: video.Frames) -> Iterator[np.ndarray]:
         while part := list(islice(frames, self.plan.batch)):
@@ -74,7 +74,8 @@ class VideoPrediction:
             images = np.stack([normalise(Image.fromarray(each), self.segmenter.size) for each in pictures])
             maps = self.segmenter.maps(images, [each.shape[:2] for each in pictures], self.plan.minmax)
             for (seconds, picture), values in zip(part, maps):
-                self.table.writerow([self.count, f"{seconds:.3f}", *figures(values, self.plan.threshold)])
+                cells = region_cells(values, self.plan.threshold)
+                self.table.writerow([self.count, f"{seconds:.3f}", *cells])
                 self.count, self.shape = self.count + 1, values.shape
                 self.progress.step()
                 yield overlay(picture, np.uint8(255) * (values > self.plan.threshold))

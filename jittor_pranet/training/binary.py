@@ -33,10 +33,10 @@ class BinaryTask:
 
     def __init__(self, config: Config, in_memory: bool):
         self.config = config
-        whole = TrainSet(config.train_path, config.trainsize, in_memory)
-        self.fingerprint = fingerprint(whole.pairs)
-        pairs, self.selection = find_selection(config, whole.pairs)
-        self.train_set = whole.subset(pairs)
+        full_set = TrainSet(config.train_path, config.trainsize, in_memory)
+        self.fingerprint = fingerprint(full_set.pairs)
+        pairs, self.selection = find_selection(config, full_set.pairs)
+        self.train_set = full_set.subset(pairs)
         self.sizes = scaled_sizes(config.trainsize)
         self.batches_per_epoch = batches_per_epoch(self.train_set, config.batchsize)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from utils.errors import UserError
-from utils.files import atomic_write
+from utils.csv_log import CsvLog
 
 
-class Log:
-    """A CSV file of numbers that grows by whole rows; the first column is the step.
+class StepLog(CsvLog):
+    """A log of numbers; the first column is the step.
 
     Attributes:
         rows: what the file holds, {column: number, or None where there is none}.
@@ -17,30 +16,20 @@ class Log:
 
     def __init__(self, path: Path, columns: tuple[str, ...], step: int):
         """Keeps of an earlier file the rows up to ``step``, those beyond being made again."""
-        self.path, self.columns = path, columns
         self.rows = [row for row in _read(path, columns) if row["step"] <= step] if step else []
-        with atomic_write(path, "w") as file:
-            file.writelines([_line(columns), *(_line(row.values()) for row in self.rows)])
+        super().__init__(path, columns, (row.values() for row in self.rows),
+                         f"free some room and go on with --resume {path.parent}")
 
-    def add(self, **row) -> None:
-        """Appends a row at once. Raises UserError when the disk is full."""
+    def record(self, **row) -> None:
+        """Appends numbers by column. Raises UserError when the disk is full."""
         self.rows.append({name: row[name] for name in self.columns})
-        try:
-            with open(self.path, "a") as file:
-                file.write(_line(self.rows[-1].values()))
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror or error}); free some room and "
-                            f"go on with --resume {self.path.parent}") from error
-
-
-def _line(values) -> str:
-    return ",".join("" if value is None else str(value) for value in values) + "\n"
+        self.add(self.rows[-1].values())
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> list[dict]:
-    """The rows of an earlier run; what is not whole, as the last line after a crash may be, is left out."""
+    """The rows of an earlier run; broken lines, as the last after a crash may be, are left out."""
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    if lines[:1] != [_line(columns).strip()]:
+    if lines[:1] != [",".join(columns)]:
         return []
     rows = []
     for line in lines[1:]:

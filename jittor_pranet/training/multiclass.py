@@ -32,12 +32,12 @@ from utils.signals import Interruption
 
 @dataclass(frozen=True)
 class LabelSample:
-    """A slice: its image (C,H,W) in [0,1], and the labels found and the true ones (H,W)."""
+    """A slice: its image (C,H,W) in [0,1], predicted labels and target (H,W)."""
 
     piece: Slice
     image: np.ndarray
-    found: np.ndarray
-    labels: np.ndarray
+    prediction: np.ndarray
+    target: np.ndarray
 
 
 class MulticlassTask:
@@ -49,10 +49,10 @@ class MulticlassTask:
 
     def __init__(self, config: Config, in_memory: bool):
         self.config = config
-        whole = LabelledSlices(config.train_path, config.scan_options, config.trainsize, in_memory,
-                               config.train_list)
-        self.fingerprint = whole.fingerprint
-        self.train_set, self.selection = split(config, whole)
+        slices = LabelledSlices(config.train_path, config.scan_options, config.trainsize, in_memory,
+                                config.train_list)
+        self.fingerprint = slices.fingerprint
+        self.train_set, self.selection = split(config, slices)
         self.sizes = [config.trainsize]
         self.batches_per_epoch = batches_per_epoch(self.train_set, config.batchsize)
         self.score_names = tuple(f"val_dice{label}" for label in range(1, config.num_class))
@@ -84,7 +84,7 @@ class MulticlassTask:
         shown = spread(pieces, SAMPLES)
         counts, samples = defaultdict(int), []
         for sample in self.predict(model, pieces[ranks.RANK::ranks.WORLD_SIZE]):
-            counts[sample.piece.scan.group] += count_labels(sample.found[None], sample.labels[None],
+            counts[sample.piece.scan.group] += count_labels(sample.prediction[None], sample.target[None],
                                                             self.config.num_class)
             samples += [sample] if sample.piece in shown else []
             if interruption.signal:
@@ -117,8 +117,8 @@ class MulticlassTask:
         for batch in batches_to_test(model, load, pieces, batch_size):
             with backend.jt.no_grad():
                 images = backend.jt.array(np.concatenate([each for _, _, each, _ in batch]))
-                found = argmax_labels(self.merge(model, model(images)))
-            for (piece, image, _, labels), each in zip(batch, found):
+                predictions = argmax_labels(self.merge(model, model(images)))
+            for (piece, image, _, labels), each in zip(batch, predictions):
                 yield LabelSample(piece, image, resize_labels(each, labels.shape), labels)
 
     def merge(self, model, maps: list):
@@ -127,20 +127,21 @@ class MulticlassTask:
         return logits - sum(maps[len(maps) // 2:]) if self.config.published_validation else logits
 
     def write_samples(self, path: Path, samples: list[LabelSample], title: str) -> None:
-        write_label_samples(path, [(each.image, each.found, each.labels) for each in samples], title)
+        write_label_samples(path, [(each.image, each.prediction, each.target) for each in samples], title)
 
 
-def split(config: Config, whole: LabelledSlices) -> tuple[LabelledSlices, LabelledSlices]:
+def split(config: Config, slices: LabelledSlices) -> tuple[LabelledSlices, LabelledSlices]:
     """What to train on, and what to choose the best weights on, if anything.
 
     Raises:
         UserError: too few patients, none held out shows a class, or a defect of --val_path.
     """
     if config.val_path:
-        return whole, LabelledSlices(config.val_path, whole.options, config.trainsize, names=config.val_list)
-    groups = sorted({scan.group for scan in whole.scans})
+        return slices, LabelledSlices(config.val_path, slices.options, config.trainsize,
+                                      names=config.val_list)
+    groups = sorted({scan.group for scan in slices.scans})
     if config.val_fraction == 0:
-        return whole, whole.subset([])
+        return slices, slices.subset([])
     if len(groups) < 2:
         raise UserError(f"--val_fraction {config.val_fraction}: {config.train_path} has one patient only, "
                         f"{groups[0]}, none to hold out; train on all with --val_fraction 0, or give "
@@ -148,8 +149,8 @@ def split(config: Config, whole: LabelledSlices) -> tuple[LabelledSlices, Labell
     count = min(max(round(config.val_fraction * len(groups)), 1), len(groups) - 1)
     chosen = np.random.default_rng([config.seed, SPLIT]).permutation(len(groups))[:count]
     held = {groups[index] for index in chosen}
-    parts = [[scan for scan in whole.scans if (scan.group in held) == wanted] for wanted in (False, True)]
-    if not whole.labelled.intersection(parts[1]):
+    parts = [[scan for scan in slices.scans if (scan.group in held) == wanted] for wanted in (False, True)]
+    if not slices.labelled.intersection(parts[1]):
         raise UserError(f"--val_fraction {config.val_fraction}: the patients held out show no class "
                         f"({name_some(sorted(held))}); take another --seed, or give --val_path")
-    return whole.subset(parts[0]), whole.subset(parts[1])
+    return slices.subset(parts[0]), slices.subset(parts[1])

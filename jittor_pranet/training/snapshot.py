@@ -75,7 +75,7 @@ def open_folder(path: str) -> Path:
 
 
 def read_snapshot(folder: Path) -> Snapshot:
-    """Raises UserError when there is no state to resume from, or not a whole one."""
+    """Raises UserError when there is no state to resume from, or an incomplete one."""
     path = folder / STATE
     if not path.exists():
         raise UserError(f"{folder}: has no {STATE} to resume from; give the --train_save of an earlier run")

@@ -52,7 +52,7 @@ class Task(Protocol):
         """
 
     def validate(self, model, interruption: Interruption) -> Validation | None:
-        """Scores of the network as it is, left in training mode; None if a signal came."""
+        """Scores of the network as it is, left in training mode; None after a signal."""
 
     def write_samples(self, path: Path, samples: list, title: str) -> None:
         """Draws samples of a validation."""

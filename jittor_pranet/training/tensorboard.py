@@ -8,7 +8,7 @@ from pathlib import Path
 class TensorBoardLog:
     """Scalars in ``folder``, for `tensorboard --logdir`. Without the package it says so and does nothing.
 
-    Steps that a resumed run makes again are written again, with the same figures.
+    Steps that a resumed run makes again are written again, with the same values.
     """
 
     def __init__(self, folder: Path):
@@ -20,11 +20,11 @@ class TensorBoardLog:
         else:
             self.writer = Writer(str(folder))
 
-    def add(self, group: str, step: int, figures: dict) -> None:
-        """Shows each figure but None as group/name."""
+    def add(self, group: str, step: int, scalars: dict) -> None:
+        """Shows each value but None as group/name."""
         if self.writer is None:
             return
-        for name, value in figures.items():
+        for name, value in scalars.items():
             if value is not None:
                 self.writer.add_scalar(f"{group}/{name}", value, step)
         self.writer.flush()

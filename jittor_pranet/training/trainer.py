@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jittor_pranet.training.logs import Log
+from jittor_pranet.training.logs import StepLog
 from jittor_pranet.training.options import Config
 from jittor_pranet.training.pictures import write_curves
 from jittor_pranet.training.snapshot import (
@@ -86,9 +86,9 @@ class Trainer:
         self.best_columns = [column for column in BEST_FILES if column != "ema_mDice" or self.average]
         if ranks.is_rank_0():
             columns = ("step", "epoch", "size", "lr", *self.losses, "seconds", "images_per_s")
-            self.log = Log(folder / LOG, columns, self.position.step)
+            self.log = StepLog(folder / LOG, columns, self.position.step)
             columns = ("step", "epoch", "lr", *self.losses, *self.best_columns, *task.score_names, "seconds")
-            self.epoch_log = Log(folder / EPOCH_LOG, columns, self.position.ended)
+            self.epoch_log = StepLog(folder / EPOCH_LOG, columns, self.position.ended)
 
     def _build(self, fresh: bool) -> None:
         """Network and optimizer; the weights to start from are read in a ``fresh`` run only."""
@@ -141,8 +141,8 @@ class Trainer:
                     self.save()
         return 0
 
-    def record(self, log: Log, row: dict) -> None:
-        log.add(**row)
+    def record(self, log: StepLog, row: dict) -> None:
+        log.record(**row)
         if self.tensorboard:
             self.tensorboard.add(log.path.stem, row["step"], row)
 
@@ -205,7 +205,7 @@ class Trainer:
         self.progress.step(note=self.progress_text(row))
 
     def end_epoch(self, epoch: int, interruption: Interruption) -> bool:
-        """Validates, keeps the best weights, logs and draws; False if a signal came in between."""
+        """Validates, keeps the best weights, logs and draws; False after a signal."""
         self.end_step()
         start, validations = time.perf_counter(), {}
         for column in self.best_columns if self.task.selects else ():
@@ -219,7 +219,7 @@ class Trainer:
         return True
 
     def validate(self, column: str, interruption: Interruption) -> Validation | None:
-        """Scores of the network as it is; None if a signal came.
+        """Scores of the network as it is; None after a signal.
 
         Keeps the weights if they are the best of this ``column``.
         """
@@ -238,18 +238,18 @@ class Trainer:
 
     def report(self, epoch: int, validations: dict[str, Validation], seconds: float) -> None:
         """Logs and draws an epoch and its validations, which took ``seconds``."""
-        dice, figures = dict.fromkeys(self.best_columns), dict.fromkeys(self.task.score_names)
+        dice, scores = dict.fromkeys(self.best_columns), dict.fromkeys(self.task.score_names)
         for column, each in validations.items():
             dice[column] = each.dice
             if BEST_FILES[column] == BEST:
-                figures.update(each.scores)
+                scores.update(each.scores)
                 self.task.write_samples(self.folder / "samples.png", each.samples,
                                         f"step {self.position.step}, mDice {each.dice:.4f} of all")
         rows = [row for row in self.log.rows if row["epoch"] == epoch + 1]
         means = {name: sum(row[name] for row in rows) / len(rows) for name in self.losses}
         seconds += sum(row["seconds"] for row in rows)
         self.record(self.epoch_log, {"step": self.position.step, "epoch": epoch + 1, "lr": rows[-1]["lr"],
-                                     **means, **dice, **figures, "seconds": round(seconds, 1)})
+                                     **means, **dice, **scores, "seconds": round(seconds, 1)})
         write_curves(self.folder / "curves.png", self.log.rows, self.epoch_log.rows, self.losses[1:],
                      self.task.score_names)
 

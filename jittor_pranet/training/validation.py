@@ -82,33 +82,33 @@ def find_selection(config: Config, pairs: list[Pair]) -> tuple[list[Pair], dict[
 
 def mean_dice(model, sets: dict[str, list[Pair]], config: Config, interruption: Interruption,
               ) -> Validation | None:
-    """The mean over the sets of mDice, as `test --evaluate` measures it, and some samples.
+    """The mean over the sets of mDice, as `test --evaluate` gives it, and some samples.
 
-    None if a signal came on the way. The model is left in training mode. Of many processes each one measures
-    its part and knows the outcome of all.
+    None after a signal. The model is left in training mode. Each rank takes its part and knows the
+    outcome of all.
     """
     pairs = [pair for pairs in sets.values() for pair in pairs]
     shown = spread(pairs, SAMPLES)
-    figures, samples = {}, {}
+    scores, samples = {}, {}
     for sample in predict(model, pairs[ranks.RANK::ranks.WORLD_SIZE], config.trainsize,
                           ranks.shard_of(config.batchsize).size):
-        figures[sample.pair] = measure_pair(sample.levels, sample.mask)
+        scores[sample.pair] = measure_pair(sample.levels, sample.mask)
         if sample.pair in shown:
             samples[sample.pair] = sample
         if interruption.signal:
             break
     if collectives.any_signal(interruption):
         return None
-    for others_figures, others_samples in collectives.all_gather((figures, samples)):
-        figures.update(others_figures)
+    for others_scores, others_samples in collectives.all_gather((scores, samples)):
+        scores.update(others_scores)
         samples.update(others_samples)
-    means = [_mean_dice(figures[pair] for pair in pairs) for pairs in sets.values()]
+    means = [_mean_dice(scores[pair] for pair in pairs) for pairs in sets.values()]
     return Validation(sum(means) / len(means), [samples[pair] for pair in pairs if pair in samples])
 
 
-def _mean_dice(figures: Iterable[PairScores]) -> float:
+def _mean_dice(scores: Iterable[PairScores]) -> float:
     metrics = BinaryMetrics()
-    for each in figures:
+    for each in scores:
         metrics.add(each)
     return metrics.result()["meanDic"]
 

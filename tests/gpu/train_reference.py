@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jittor_pranet.reference_torch import build_torch_model
 from jittor_pranet.train import add_arguments
 from jittor_pranet.training.binary import SCALES, scaled_sizes
-from jittor_pranet.training.logs import Log
+from jittor_pranet.training.logs import StepLog
 from jittor_pranet.training.options import Config, new_config
 from jittor_pranet.training.trainer import learning_rate
 from utils.checkpoint import read_weights, save_arrays
@@ -40,7 +40,7 @@ class ReferenceTrainer:
         self.optimizer = torch.optim.Adam(self.model.parameters())
         self.steps, self.rows, self.since = 0, [], 0.0
         self._load()
-        self.log = Log(folder / "log.csv", COLUMNS, self.steps)
+        self.log = StepLog(folder / "log.csv", COLUMNS, self.steps)
 
     def _load(self) -> None:
         if (self.folder / "state.pt").exists():
@@ -109,8 +109,8 @@ class ReferenceTrainer:
         losses = [row["loss"].item() for row in self.rows]
         seconds = (time.perf_counter() - self.since) / max(len(self.rows), 1)
         for row, loss in zip(self.rows, losses):
-            self.log.add(**{**row, "loss": loss, "seconds": seconds,
-                            "images_per_s": row["images_per_s"] / seconds})
+            self.log.record(**{**row, "loss": loss, "seconds": seconds,
+                               "images_per_s": row["images_per_s"] / seconds})
         if self.rows:
             print(f"step {self.steps}: loss {losses[-1]:.3f}, {seconds:.3g} s a step", flush=True)
         self.rows = []

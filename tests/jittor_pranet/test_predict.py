@@ -160,13 +160,13 @@ def test_a_signal_leaves_whole_files_and_the_rest_for_later(tmp_path, monkeypatc
         draw(tmp_path / "in" / f"{name}.png")
     assert run(tmp_path, out="unbroken") == 0
 
-    def interrupting(self, row, add=predict.Journal.add):
+    def interrupting(self, row, add=predict.CsvLog.add):
         add(self, row)
         if row[0] == "b.png":
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(predict.Journal, "add", interrupting)
+        patched.setattr(predict.CsvLog, "add", interrupting)
         assert run(tmp_path, workers=1) == code
     assert "stopped with 3 files to go; run again" in capsys.readouterr().out
     assert [row["output"] for row in rows(tmp_path / "out")] == ["a.png", "b.png"]

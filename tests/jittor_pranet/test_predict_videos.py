@@ -94,12 +94,12 @@ def test_a_signal_in_the_middle_leaves_no_video(tmp_path, monkeypatch):
 
     write_clip(tmp_path / "clip.mp4", draw_frames(9, 64, 64))
 
-    def interrupting(*arguments, figures=videos.figures):
+    def interrupting(*arguments, region_cells=videos.region_cells):
         os.kill(os.getpid(), signal.SIGTERM)
-        monkeypatch.setattr(videos, "figures", figures)
-        return figures(*arguments)
+        monkeypatch.setattr(videos, "region_cells", region_cells)
+        return region_cells(*arguments)
 
-    monkeypatch.setattr(videos, "figures", interrupting)
+    monkeypatch.setattr(videos, "region_cells", interrupting)
     assert run(tmp_path, tmp_path / "clip.mp4", "--batch", 2) == 143
     assert not list((tmp_path / "out" / "videos").iterdir()) and not rows(tmp_path / "out")
     assert run(tmp_path, tmp_path / "clip.mp4") == 0

@@ -48,7 +48,7 @@ class Mismatch:
         return bool(self.missing or self.unexpected or self.misshaped)
 
     def __str__(self) -> str:
-        shapes = [f"{name} {found} instead of {wanted}" for name, (found, wanted) in self.misshaped.items()]
+        shapes = [f"{name} {given} instead of {wanted}" for name, (given, wanted) in self.misshaped.items()]
         kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", shapes))
         return "; ".join(f"{len(names)} {kind}: {_first_few(names)}" for kind, names in kinds if names)
 
@@ -124,10 +124,10 @@ def _compare(weights: Mapping, variables: Mapping, optional: tuple[str, ...]) ->
 
 def _advice(model, weights: Mapping, variables: Mapping) -> str:
     identify = getattr(model, "identify", lambda names: None)
-    found, wanted = identify(weights), identify(variables)
-    if found is None or found == wanted:
+    given, wanted = identify(weights), identify(variables)
+    if given is None or given == wanted:
         return "give weights that were saved from the same network"
-    return f"the weights are those of {found}, the model is {wanted or 'another'}: choose one to match"
+    return f"the weights are those of {given}, the model is {wanted or 'another'}: choose one to match"
 
 
 def save_weights(model, path: str | os.PathLike, info: dict | None = None) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jittor_pranet.reports.scales import ticks
-from jittor_pranet.training.logs import Log
+from jittor_pranet.training.logs import StepLog
 from jittor_pranet.training.pictures import FALSE, HIT, MISSED, _error, write_curves
 from jittor_pranet.training.validation import hold_out
 from utils.data.checks.polyps import source_of
@@ -53,13 +53,13 @@ def test_nothing_is_held_out_at_fraction_0_and_something_of_few_pairs():
 # ---- logs and pictures
 
 def test_a_log_goes_on_after_the_step_it_is_resumed_at(tmp_path):
-    log = Log(tmp_path / "log.csv", ("step", "loss", "mDice"), step=0)
+    log = StepLog(tmp_path / "log.csv", ("step", "loss", "mDice"), step=0)
     for step in range(1, 5):
-        log.add(step=step, loss=step / 3, mDice=None)
+        log.record(step=step, loss=step / 3, mDice=None)
     with open(tmp_path / "log.csv", "a") as file:
         file.write("\0\0\0\n,1,1\n5,1.")  # what a crash of the machine and a kill may leave
-    resumed = Log(tmp_path / "log.csv", ("step", "loss", "mDice"), step=2)
-    resumed.add(step=3, loss=0.5, mDice=0.25)
+    resumed = StepLog(tmp_path / "log.csv", ("step", "loss", "mDice"), step=2)
+    resumed.record(step=3, loss=0.5, mDice=0.25)
     assert [tuple(row.values()) for row in resumed.rows] == [
         (1, 1 / 3, None), (2, 2 / 3, None), (3, 0.5, 0.25)]
     assert (tmp_path / "log.csv").read_text().split() == [
@@ -68,7 +68,7 @@ def test_a_log_goes_on_after_the_step_it_is_resumed_at(tmp_path):
 
 def test_a_new_run_begins_a_new_log(tmp_path):
     (tmp_path / "log.csv").write_text("step\n1\n")
-    Log(tmp_path / "log.csv", ("step",), step=0)
+    StepLog(tmp_path / "log.csv", ("step",), step=0)
     assert (tmp_path / "log.csv").read_text().split() == ["step"]
 
 
