@@ -20,6 +20,7 @@ from utils.data.polyps import find_test_sets, training_folder
 from utils.data.scan_sets import scan_set_folders
 from utils.data.scans import ScanOptions
 from utils.files import atomic_write
+from utils.outputs import check_output_file
 
 FORMAT = 1  # of the JSON
 
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "looked through too, and for images that are trained on")
     parser.add_argument("--json", type=Path, metavar="FILE", default=None,
                         help="write all findings to FILE; the lines on the screen name the first few")
+    parser.add_argument("--overwrite", action="store_true", help="write over the file of --json")
     multiclass = parser.add_argument_group("multiclass")
     add_scan_arguments(multiclass)
     multiclass.add_argument("--train_list", metavar="FILE", default=None,
@@ -45,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_task_flags("check-data", args.task, vars(args))
+    if args.json:
+        check_output_file(args.json, filter(None, [args.train_path, args.test_path]), args.overwrite)
     if args.task == "multiclass":
         surveys = scan_surveys(args.train_path, args.test_path, scan_options_of(args), args.train_list,
                                args.test_list)

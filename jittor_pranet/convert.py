@@ -19,6 +19,7 @@ from lib.registry import GAINS, NETWORKS, check_size, class_count, find_network,
 from utils.checkpoint import Checkpoint, read_checkpoint, save_arrays
 from utils.errors import UserError
 from utils.files import atomic_write
+from utils.outputs import check_output_file
 
 SUFFIXES = (".npz", ".pth", ".onnx")
 MAX_DIFFERENCE = 1e-5  # of onnxruntime's logits from PyTorch's, relative to the whole map
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gain", choices=GAINS, default=None,
                         help="of V2 and DSRA networks; left out, what the weights say, or softmax")
     parser.add_argument("--testsize", type=int, default=352, help="side of the images that an .onnx takes")
+    parser.add_argument("--overwrite", action="store_true", help="write over --out if it is there")
     parser.add_argument("--grey", action="store_true",
                         help="the .onnx takes grey images of one channel, not colour")
 
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix not in SUFFIXES:
         raise UserError(f"{args.out}: ends in {args.out.suffix or 'nothing'}, expected one of "
                         f"{', '.join(SUFFIXES)}")
+    check_output_file(args.out, [args.weights], args.overwrite)
     checkpoint = read_checkpoint(args.weights)
     info, weights = checkpoint.info, checkpoint.arrays
     model_type = args.model_type or identify_network(weights)

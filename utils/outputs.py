@@ -42,6 +42,17 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike]) 
                 raise UserError(f"{output}: {what} {read[each]}, which is read; write to another folder")
 
 
+def check_output_file(path: Path, inputs: Iterable[str | os.PathLike], may_replace: bool = False) -> None:
+    """Refuses to write a file where one is.
+
+    Raises:
+        UserError: ``path`` is an input or lies in one, or is there and ``may_replace`` is false.
+    """
+    check_outputs([path], inputs)
+    if os.path.lexists(path) and not may_replace:
+        raise UserError(f"{path}: is there already; choose another name, or write over it with --overwrite")
+
+
 @contextlib.contextmanager
 def output_folder(folder: Path, names: Iterable[str], inputs: Iterable[str | os.PathLike], program: str,
                   may_replace: bool = False) -> Iterator[None]:
