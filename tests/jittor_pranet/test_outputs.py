@@ -38,6 +38,7 @@ def tree(folder: Path) -> dict[str, str]:
             for path in folder.rglob("*")}
 
 
+REASONS = ("which is read", "no program of this project wrote it", "is there already", "cannot be written")
 TEST = ["test", "--weights", "w.npz", "--test_path"]
 EVALUATE = ["evaluate", "--gt_root", "polyps/gt", "--pred_root", "polyps/maps", "--result_path"]
 SCANS = ["evaluate", *MULTICLASS, "--gt_root", "scans/gt", "--pred_root", "scans/maps", "--result_path"]
@@ -67,6 +68,7 @@ def test_refused(place, capsys, command):
     assert main(command) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
+    assert any(reason in error for reason in REASONS)
     assert tree(place) == before
 
 
