@@ -103,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    ranks.check_launcher()
     flags = vars(args)
     folder, snapshot = find_run(flags.get("resume"), flags.get("train_save"))
     config = resumed_config(flags, snapshot.config, str(snapshot.source)) if snapshot else new_config(flags)

@@ -14,10 +14,16 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from utils.errors import UserError
+
 SIZE_VARIABLE = "OMPI_COMM_WORLD_SIZE"  # mpirun's, by which Jittor too knows that it is one of many
 WORLD_SIZE = int(os.environ.get(SIZE_VARIABLE, 1))
 RANK = int(os.environ.get("OMPI_COMM_WORLD_RANK", 0))
 LOCAL_RANK = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", 0))  # among those of this machine
+
+# What other launchers tell of the number of their processes; their processes would know nothing of each other.
+LAUNCHERS = {"SLURM_STEP_NUM_TASKS": "srun", "PMI_SIZE": "the mpiexec of another MPI than Open MPI",
+             "MV2_COMM_WORLD_SIZE": "the mpirun of MVAPICH", "WORLD_SIZE": "torchrun"}
 
 REPORT_S = 3.0  # longer than mpirun leaves the others once a process has failed
 
@@ -25,6 +31,16 @@ REPORT_S = 3.0  # longer than mpirun leaves the others once a process has failed
 def is_rank_0() -> bool:
     """Whether this is the process that writes files and prints."""
     return RANK == 0
+
+
+def check_launcher() -> None:
+    """Raises UserError where a launcher other than Open MPI's mpirun has started several processes."""
+    for variable, launcher in LAUNCHERS.items():
+        count = os.environ.get(variable, "")
+        if SIZE_VARIABLE not in os.environ and count.isdecimal() and int(count) > 1:
+            raise UserError(f"{launcher} has started {count} processes ({variable}), each of which would "
+                            f"train for itself; start them by Open MPI, in a Slurm job too: mpirun -np {count} "
+                            f"./run_train.sh ...; for runs apart from each other unset {variable}")
 
 
 @dataclass(frozen=True)
