@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 from pathlib import Path
 
-from jittor_pranet.benchmarks.comparison import OPPONENTS
+from jittor_pranet.benchmarks.comparison import BASELINES
 from jittor_pranet.cli.arguments import add_device_argument, add_precision_argument, positive, whole
 from lib.registry import NETWORKS
 
-# What can be timed, and the module in benchmarks/ whose `run(args) -> exit code` does it.
+# What can be timed, and the module in benchmarks/ whose `run(Options) -> exit code` does it. The fields of
+# its `Options` are named as the flags.
 BENCHMARKS = {"evaluate": "binary_metrics", "labels": "multiclass_metrics", "data": "data",
               "infer": "networks", "train": "networks", "ops": "ops", "cold_start": "cold_start"}
 
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_comparison(add) -> None:
     add("--bs", type=whole(1), nargs="+", default=[1], metavar="N", help="images in a batch, of networks")
     add("--testsize", type=whole(32), default=352, help="side of the images in pixels, of networks")
-    add("--against", nargs="*", choices=OPPONENTS, default=["torch"],
+    add("--against", nargs="*", choices=BASELINES, default=["torch"],
         help="what to compare with, in turns: plain is ours by plain formulas of Jittor; without a value, "
              "nothing")
     add("--json", type=Path, metavar="FILE", help="write every single timing to FILE, after each row")
@@ -61,4 +63,6 @@ def _add_data(add) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return importlib.import_module(f"jittor_pranet.benchmarks.{BENCHMARKS[args.what]}").run(args)
+    module = importlib.import_module(f"jittor_pranet.benchmarks.{BENCHMARKS[args.what]}")
+    names = [field.name for field in dataclasses.fields(module.Options)]
+    return module.run(module.Options(**{name: getattr(args, name) for name in names}))

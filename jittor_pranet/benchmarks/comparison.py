@@ -1,32 +1,46 @@
-"""Lets contenders do the same task in turns, each in a process of its own."""
+"""Times candidates, Jittor and its baselines, on the same task in rounds, each in a process of its own."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import multiprocessing
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from jittor_pranet.benchmarks import worker
-from jittor_pranet.benchmarks.report import Report
-from jittor_pranet.benchmarks.timing import quartiles, summary
+from jittor_pranet.benchmarks.report import JITTOR, Report
+from jittor_pranet.benchmarks.timing import Timings
 from utils.errors import UserError
 from utils.files import PROJECT_ROOT
 from utils.progress import Progress
 from utils.runtime import precisions
 from utils.runtime.device import choose_device
 
-OURS = "jittor"
-OPPONENTS = tuple(name for name in worker.FRAMEWORKS if name != OURS)
+BASELINES = tuple(name for name in worker.FRAMEWORKS if name != JITTOR)
 
 
-def check_opponents(names: list[str]) -> None:
+@dataclass(frozen=True)
+class Options:
+    """The flags of --what infer, train, ops and cold_start."""
+
+    what: str
+    model_type: list[str]
+    bs: list[int]
+    testsize: int
+    device: str
+    precision: str
+    against: list[str]
+    rounds: int
+    json: Path | None
+
+
+def check_baselines(names: list[str]) -> None:
     """Raises UserError where PyTorch is asked for and is not installed."""
     if any(name.startswith("torch") for name in names) and importlib.util.find_spec("torch") is None:
         requirements = PROJECT_ROOT / "requirements-torch.txt"
@@ -34,12 +48,12 @@ def check_opponents(names: list[str]) -> None:
                         f"install -r {requirements}, or give --against without a value to time ours alone")
 
 
-class Failed(Exception):
-    """A contender could not do what it was asked; the text says why."""
+class CandidateError(Exception):
+    """A candidate could not do what it was asked; the text says why."""
 
 
-class Contender:
-    """A process that serves requests; see `worker.Contender` for them."""
+class CandidateProcess:
+    """A process that serves the requests of a `worker.Candidate`."""
 
     def __init__(self, name: str, device: str, precision: str):
         context = multiprocessing.get_context("spawn")  # Jittor and CUDA do not survive a fork
@@ -50,15 +64,15 @@ class Contender:
         other.close()
 
     def ask(self, *request):
-        """The result of a request. Raises Failed if it cannot be done, or if the process is gone."""
+        """The result of a request. Raises CandidateError if it fails, or if the process is gone."""
         try:
             self.connection.send(request)
             done, result = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            raise Failed(_how_it_ended(self.process.exitcode)) from None
+            raise CandidateError(_exit_reason(self.process.exitcode)) from None
         if not done:
-            raise Failed(result)
+            raise CandidateError(result)
         return result
 
     def close(self) -> None:
@@ -69,24 +83,18 @@ class Contender:
             self.process.join()
 
 
-def _how_it_ended(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code == -signal.SIGKILL:
         return "killed, most likely for want of memory"
     return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 @dataclass
-class Outcome:
-    """What a contender did: seconds of a call, by round; bytes; `failure` says why, if it could not."""
+class Outcome(Timings):
+    """What a candidate did: seconds of a call, by round, after a warm-up, and the peak memory in bytes."""
 
     warm_up: worker.WarmUp | None = None
-    seconds: list[float] = field(default_factory=list)
     peak: int | None = None
-    failure: str | None = None
-
-    @property
-    def median(self) -> float:
-        return quartiles(self.seconds)[1]
 
     def differences(self, other: Outcome) -> list[float]:
         """Largest difference of the first two calls' outputs, in units of the other's largest value, or of 1
@@ -94,18 +102,17 @@ class Outcome:
         return [max(float(np.abs(mine - its).max() / (np.abs(its).max() or 1)) for mine, its in zip(*calls))
                 for calls in zip(self.warm_up.outputs, other.warm_up.outputs)]
 
-    def as_json(self, ours: Outcome) -> dict:
+    def as_json(self, jittor: Outcome) -> dict:
         if self.failure:
             return {"failure": self.failure, "seconds": self.seconds}
-        alone = ours is self or ours.failure
-        found = {**summary(self.seconds, None if alone else ours.seconds), "peak_bytes": self.peak,
+        entry = {**super().as_json(jittor), "peak_bytes": self.peak,
                  "warm_up_seconds": self.warm_up.seconds, "warm_up_calls": self.warm_up.calls}
-        return found if alone else {**found, "differences": ours.differences(self)}
+        return {**entry, "differences": jittor.differences(self)} if self.comparable_with(jittor) else entry
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Who takes part, on which device, and how often each is timed; and the report of it."""
+class Comparison:
+    """The candidates by name, on which device, and how often each is timed; and the report of it."""
 
     names: list[str]
     device: str
@@ -114,55 +121,54 @@ class Contest:
     report: Report
 
     @classmethod
-    def of(cls, args: argparse.Namespace, **settings) -> Contest:
+    def of(cls, options: Options, **settings) -> Comparison:
         """Raises UserError where the device, its precision or PyTorch is asked for and missing."""
-        check_opponents(args.against)
-        device = choose_device(args.device)
-        precisions.check(args.precision, device)
-        settings = {"what": args.what, "device": device, "rounds": args.rounds, **settings,
-                    "precision": args.precision}
-        return cls([OURS, *args.against], device, args.precision, args.rounds,
-                   Report(args.json, device, settings))
+        check_baselines(options.against)
+        device = choose_device(options.device)
+        precisions.check(options.precision, device)
+        settings = {"what": options.what, "device": device, "rounds": options.rounds, **settings,
+                    "precision": options.precision}
+        return cls([JITTOR, *options.against], device, options.precision, options.rounds,
+                   Report(options.json, device, settings))
 
     @property
-    def turns(self) -> int:
-        """Steps of progress that `compete` makes."""
+    def steps(self) -> int:
+        """Steps of progress that `time` makes."""
         return len(self.names) * (self.rounds + 2)
 
+    def start(self, name: str) -> CandidateProcess:
+        return CandidateProcess(name, self.device, self.precision)
+
     @contextmanager
-    def contenders(self) -> Iterator[dict[str, Contender]]:
-        """All, started, and ended with the block."""
+    def processes(self) -> Iterator[dict[str, CandidateProcess]]:
+        """One of each candidate, which end with the block."""
         with ExitStack() as stack:
-            started = {}
-            for name in self.names:
-                started[name] = Contender(name, self.device, self.precision)
-                stack.callback(started[name].close)
-            yield started
+            yield {name: stack.enter_context(closing(self.start(name))) for name in self.names}
 
-    def introduce(self, started: dict[str, Contender]) -> None:
-        """Puts into the report what each contender says of itself."""
-        for name, each in started.items():
+    def describe(self, processes: dict[str, CandidateProcess]) -> None:
+        """Puts into the report what each candidate says of itself."""
+        for name, process in processes.items():
             try:
-                self.report.contender(name, each.ask("describe"))
-            except Failed as failure:
-                self.report.contender(name, {"failure": str(failure)})
+                self.report.candidate(name, process.ask("describe"))
+            except CandidateError as error:
+                self.report.candidate(name, {"failure": str(error)})
 
-    def compete(self, started: dict[str, Contender], task, progress: Progress) -> dict[str, Outcome]:
-        """Warms the contenders up one after another, then times them in turns: A B, A B, ..."""
-        outcomes = {name: Outcome() for name in started}
+    def time(self, processes: dict[str, CandidateProcess], task, progress: Progress) -> dict[str, Outcome]:
+        """Warms the candidates up one after another, then times them in rounds: A B, A B, ..."""
+        outcomes = {name: Outcome() for name in processes}
 
         def ask(name: str, *request):
-            """None once the contender has failed."""
+            """None once the candidate has failed."""
             progress.step(note=f"{task}, {name}")
             if outcomes[name].failure is None:
                 try:
-                    return started[name].ask(*request)
-                except Failed as failure:
-                    outcomes[name].failure = str(failure)
+                    return processes[name].ask(*request)
+                except CandidateError as error:
+                    outcomes[name].failure = str(error)
             return None
 
         for name, outcome in outcomes.items():
-            outcome.warm_up = ask(name, "begin", task)
+            outcome.warm_up = ask(name, "warm_up", task)
         for _ in range(self.rounds):
             for name, outcome in outcomes.items():
                 seconds = ask(name, "time")

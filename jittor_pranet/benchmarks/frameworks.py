@@ -1,4 +1,4 @@
-"""Jittor and PyTorch as a contender's process uses them, in the same words."""
+"""Jittor and PyTorch as a candidate's process uses them, by the same interface."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Jittor:
 
             use_plain_ops()
 
-    def work(self, task) -> Callable[[], object]:
+    def callable_for(self, task) -> Callable[[], object]:
         return task.in_jittor(self)
 
-    def synchronise(self) -> None:
+    def synchronize(self) -> None:
         self.jt.sync_all(True)
 
-    def host(self, outputs: Iterable) -> list[np.ndarray]:
+    def to_numpy(self, outputs: Iterable) -> list[np.ndarray]:
         """Copies, which later calls leave alone."""
         return [np.array(each.numpy() if isinstance(each, self.jt.Var) else each) for each in outputs]
 
-    def forget(self) -> None:
+    def free_memory(self) -> None:
         """Gives back what no variable holds any more."""
         self.jt.gc()
 
@@ -49,13 +49,13 @@ class Jittor:
     def describe(self) -> dict[str, str]:
         from utils.runtime import cuda
 
-        found = {"jittor": version("jittor")}
+        versions = {"jittor": version("jittor")}
         if self.jt.flags.use_cuda:
             toolkit, parts = cuda.find().toolkit, cuda.find().parts
-            return {**found, "CUDA": toolkit.name, "cuDNN": parts["cudnn"].version}
+            return {**versions, "CUDA": toolkit.name, "cuDNN": parts["cudnn"].version}
         with contextlib.suppress(PackageNotFoundError):
-            found["oneDNN"] = version("onednn-cpu-gomp")
-        return {**found, **_threads(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))}
+            versions["oneDNN"] = version("onednn-cpu-gomp")
+        return {**versions, **_threads(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))}
 
 
 class Torch:
@@ -71,9 +71,9 @@ class Torch:
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"  # it takes it for convolutions by itself
         torch.backends.cudnn.benchmark = True  # the sizes stay the same
 
-    def work(self, task) -> Callable[[], object]:
-        work = task.in_torch(self)
-        return self.torch.autocast(self.device.type, self.torch.float16)(work) if self.half else work
+    def callable_for(self, task) -> Callable[[], object]:
+        call = task.in_torch(self)
+        return self.torch.autocast(self.device.type, self.torch.float16)(call) if self.half else call
 
     def compile(self, function: Callable) -> Callable:
         """The function itself where this is eager PyTorch."""
@@ -85,15 +85,15 @@ class Torch:
     def tensor(self, values: np.ndarray):
         return self.torch.from_numpy(values).to(self.device)
 
-    def synchronise(self) -> None:
+    def synchronize(self) -> None:
         if self.device.type == "cuda":
             self.torch.cuda.synchronize()
 
-    def host(self, outputs: Iterable) -> list[np.ndarray]:
+    def to_numpy(self, outputs: Iterable) -> list[np.ndarray]:
         return [np.array(each.detach().cpu() if isinstance(each, self.torch.Tensor) else each)
                 for each in outputs]
 
-    def forget(self) -> None:
+    def free_memory(self) -> None:
         if self.device.type == "cuda":
             self.torch.cuda.empty_cache()
 
@@ -102,11 +102,11 @@ class Torch:
 
     def describe(self) -> dict[str, str]:
         torch = self.torch
-        found = {"torch": torch.__version__, "mode": "compiled" if self.compiled else "eager"}
+        versions = {"torch": torch.__version__, "mode": "compiled" if self.compiled else "eager"}
         if self.device.type == "cuda":
-            return {**found, "CUDA": str(torch.version.cuda), "cuDNN": str(torch.backends.cudnn.version())}
+            return {**versions, "CUDA": str(torch.version.cuda), "cuDNN": str(torch.backends.cudnn.version())}
         onednn = re.search(r"MKL-DNN v([\d.]+)", torch.__config__.show())
-        return {**found, "oneDNN": onednn[1] if onednn else "none", **_threads(torch.get_num_threads())}
+        return {**versions, "oneDNN": onednn[1] if onednn else "none", **_threads(torch.get_num_threads())}
 
 
 def _threads(number) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,14 +18,41 @@ GMAC = {"PraNet-V1": 13.0, "PVT-PraNet-V1": 12.05, "PraNet-V2": 13.0, "PVT-PraNe
         "EMCAD-B2": 11.36, "EMCAD-B2-DSRA": 11.38}  # multiplications of one such image in 1e9, with one class
 
 
+def seed_jittor(model, seed: int = 0) -> None:
+    """Gives a network of Jittor parameters and running statistics that are seeded by their names."""
+    from utils.checkpoint import load_weights
+
+    load_weights(model, _seeded_weights(model, seed))
+
+
+def seed_torch(model, seed: int = 0) -> None:
+    """Gives a network of PyTorch the same, in its dtype and on its device."""
+    import torch
+
+    model.load_state_dict({name: torch.from_numpy(value)
+                           for name, value in _seeded_weights(model, seed).items()})
+
+
+def stop_drop_path(model) -> None:
+    """Each framework draws its random numbers in its own way."""
+    for module in model.modules():
+        if type(module).__name__ == "DropPath":
+            module.rate = 0.0
+
+
+def _seeded_weights(model, seed: int) -> dict[str, np.ndarray]:
+    return {name: deterministic.weights(name, tuple(value.shape), seed)
+            for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+
+
 @dataclass(frozen=True)
 class _NetworkTask:
-    """A batch of drawn images, a network with weights drawn from their names or, if not, fresh ones."""
+    """A batch of synthetic images, and a network with weights seeded by their names or, if not, random."""
 
     network: str
     batch: int
     size: int
-    drawn_weights: bool = True
+    seeded_weights: bool = True
     passes: ClassVar[int]  # how often all products of the network are made
     calls_compared: ClassVar[int]  # of which the outputs are
 
@@ -38,36 +64,23 @@ class _NetworkTask:
         per_image = GMAC[self.network] * (self.size / COUNTED_SIZE) ** 2
         return self.passes * self.batch * per_image
 
-    def our_network(self):
-        """Without DropPath, whose draws differ."""
+    def jittor_network(self):
+        """The network in Jittor, without DropPath."""
         from lib import build_model
-        from lib.encoders.pvt_v2 import DropPath
-        from utils.checkpoint import load_weights
 
-        model = build_model(self.network)
-        if self.drawn_weights:
-            shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-            load_weights(model, {name: deterministic.weights(name, shape) for name, shape in shapes.items()})
-        for module in model.modules():
-            if isinstance(module, DropPath):
-                module.rate = 0.0
-        return model
+        return self._prepared(build_model(self.network), seed_jittor)
 
-    def reference(self, torch: Torch):
+    def torch_network(self, torch: Torch):
         """The same in PyTorch, on its device."""
         from jittor_pranet.reference_torch import build_torch_model
-        from jittor_pranet.reference_torch.pvt_v2 import DropPath
 
-        model = build_torch_model(self.network)
-        if self.drawn_weights:
-            shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()
-                      if value.is_floating_point()}
-            model.load_state_dict({name: torch.torch.from_numpy(deterministic.weights(name, shape))
-                                   for name, shape in shapes.items()})
-        for module in model.modules():
-            if isinstance(module, DropPath):
-                module.rate = 0.0
-        return model.to(torch.device)
+        return self._prepared(build_torch_model(self.network), seed_torch).to(torch.device)
+
+    def _prepared(self, model, seed: Callable):
+        if self.seeded_weights:
+            seed(model)
+        stop_drop_path(model)
+        return model
 
     def images(self) -> np.ndarray:
         return deterministic.images(self.batch, self.size)
@@ -82,7 +95,7 @@ class Inference(_NetworkTask):
     passes, calls_compared = 1, 1
 
     def in_jittor(self, jittor: Jittor) -> Callable[[], list]:
-        jt, model, images = jittor.jt, self.our_network(), self.images()
+        jt, model, images = jittor.jt, self.jittor_network(), self.images()
         model.eval()
         model.fuse()
 
@@ -92,7 +105,7 @@ class Inference(_NetworkTask):
         return work
 
     def in_torch(self, torch: Torch) -> Callable[[], list]:
-        model, images = self.reference(torch).eval(), self.images()
+        model, images = self.torch_network(torch).eval(), self.images()
         merged = torch.compile(lambda images: model.final_logits(model(images)))
 
         def work():
@@ -114,7 +127,7 @@ class TrainingStep(_NetworkTask):
     def in_jittor(self, jittor: Jittor) -> Callable[[], list]:
         from lib.optimizer import Adam, trainable_parameters
 
-        jt, model, batch = jittor.jt, self.our_network(), (self.images(), self.masks())
+        jt, model, batch = jittor.jt, self.jittor_network(), (self.images(), self.masks())
         model.train()
         optimizer = Adam(trainable_parameters(model), CLIP)
 
@@ -127,7 +140,7 @@ class TrainingStep(_NetworkTask):
         return work
 
     def in_torch(self, torch: Torch) -> Callable[[], list]:
-        model, batch = self.reference(torch).train(), (self.images(), self.masks())
+        model, batch = self.torch_network(torch).train(), (self.images(), self.masks())
         loss_of = torch.compile(lambda images, masks: sum(model.losses(model(images), masks)))
         parameters = list(model.parameters())
         optimizer = torch.torch.optim.Adam(parameters, lr=LR, fused=True)
@@ -142,10 +155,9 @@ class TrainingStep(_NetworkTask):
         return work
 
 
-def network_tasks(args: argparse.Namespace, *kinds: type, **settings) -> list:
+def network_tasks(networks: list[str], batches: list[int], size: int, *kinds: type, **settings) -> list:
     """One of each kind for each network and batch size. Raises UserError: unknown network, or such a size."""
-    for name in args.model_type:
+    for name in networks:
         find_network(name)
-    check_size(args.testsize)
-    return [kind(name, batch, args.testsize, **settings)
-            for name in args.model_type for batch in args.bs for kind in kinds]
+    check_size(size)
+    return [kind(name, batch, size, **settings) for name in networks for batch in batches for kind in kinds]

@@ -2,60 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
+import functools
 
-from jittor_pranet.benchmarks.comparison import OURS, Contest, Outcome
+from jittor_pranet.benchmarks.comparison import Comparison, Options, Outcome
 from jittor_pranet.benchmarks.network_tasks import Inference, TrainingStep, network_tasks
-from jittor_pranet.benchmarks.report import print_header, print_row
+from jittor_pranet.benchmarks.report import JITTOR
 from jittor_pranet.benchmarks.roofline import product_rate
-from jittor_pranet.benchmarks.timing import paired_ratio, quartiles
+from jittor_pranet.benchmarks.timing import quartiles
 from utils.progress import Progress
 
+__all__ = ["Options", "run"]
 HEADER = ("network", "batch", "program", "ms per image", "quartiles", "ours takes", "peak MiB", "ours needs",
           "differs by", "warm-up s")
 
 
-def run(args: argparse.Namespace) -> int:
-    tasks = network_tasks(args, {"infer": Inference, "train": TrainingStep}[args.what])
-    contest = Contest.of(args, size=args.testsize)
-    rate, failed = 0.0, False  # the rate of products, the best seen so far: the machine may be busy at times
-    with Progress(len(tasks) * contest.turns, "timing", "turn") as progress:
+def run(options: Options) -> int:
+    tasks = network_tasks(options.model_type, options.bs, options.testsize,
+                          {"infer": Inference, "train": TrainingStep}[options.what])
+    comparison = Comparison.of(options, size=options.testsize)
+    report = comparison.report
+    rate = 0.0  # of products, the best seen so far: the machine may be busy at times
+    with Progress(len(tasks) * comparison.steps, "timing", "turn") as progress:
         for task in tasks:
-            with contest.contenders() as started:
-                outcomes = contest.compete(started, task, progress)
+            with comparison.processes() as processes:
+                outcomes = comparison.time(processes, task, progress)
                 if task is tasks[0]:
-                    contest.introduce(started)
-                    print_header(*HEADER)
-                rate = contest.report.content["gmac_per_s"] = max(rate, product_rate(started, contest.device))
+                    comparison.describe(processes)
+                    report.header(*HEADER)
+                rate = report.content["gmac_per_s"] = max(rate, product_rate(processes, comparison.device))
             floor = task.gmac() / rate if rate else None
-            contest.report.row({
-                "network": task.network, "batch": task.batch, "floor_seconds": floor,
-                "contenders": {name: each.as_json(outcomes[OURS]) for name, each in outcomes.items()}})
-            for name, each in outcomes.items():
-                print_row(task.network, str(task.batch), name, *_cells(task, each, outcomes[OURS]))
-            if floor:
-                _print_floor(task, floor, rate, outcomes[OURS])
-            failed |= any(outcome.failure for outcome in outcomes.values())
-    contest.report.complete()
-    return int(failed)
+            report.row({"network": task.network, "batch": task.batch}, outcomes,
+                       functools.partial(_cells, task), floor_seconds=floor)
+            if floor:  # what the products of the network take by themselves
+                jittor = outcomes[JITTOR]
+                report.line(task.network, str(task.batch), f"floor: products at {rate:.0f} GMAC/s",
+                            f"{1e3 * floor / task.batch:.4g}", "",
+                            "" if jittor.failure else f"{quartiles(jittor.seconds)[1] / floor:.2f}x")
+    return report.complete()
 
 
-def _print_floor(task, floor: float, rate: float, ours: Outcome) -> None:
-    """What the products of the network take by themselves."""
-    takes = "" if ours.failure else f"{ours.median / floor:.2f}x"
-    print_row(task.network, str(task.batch), f"floor: products at {rate:.0f} GMAC/s",
-              f"{1e3 * floor / task.batch:.4g}", "", takes, *[""] * (len(HEADER) - 6))
-
-
-def _cells(task, outcome: Outcome, ours: Outcome) -> list[str]:
-    """What stands behind the contender's name."""
-    if outcome.failure:
-        return [outcome.failure, *[""] * (len(HEADER) - 4)]
-    low, median, high = (f"{1e3 * seconds / task.batch:.4g}" for seconds in quartiles(outcome.seconds))
-    takes = needs = differs = ""
-    if outcome is not ours and not ours.failure:
-        takes = f"{paired_ratio(ours.seconds, outcome.seconds):.2f}x"
-        needs = f"{ours.peak / outcome.peak:.2f}x"
-        differs = ", ".join(f"{each:.0e}" for each in ours.differences(outcome)[:task.calls_compared])
-    return [median, f"{low} to {high}", takes, f"{outcome.peak / 2**20:.0f}", needs, differs,
+def _cells(task, outcome: Outcome, jittor: Outcome) -> list[str]:
+    needs = differs = ""
+    if outcome.comparable_with(jittor):
+        needs = f"{jittor.peak / outcome.peak:.2f}x"
+        differs = ", ".join(f"{each:.0e}" for each in jittor.differences(outcome)[:task.calls_compared])
+    return [*outcome.cells(jittor, 1e3 / task.batch, ".4g"), f"{outcome.peak / 2**20:.0f}", needs, differs,
             f"{outcome.warm_up.seconds:.1f}"]

@@ -20,18 +20,18 @@ PARAMETERS = 32_548_842  # numbers in PraNet-V2, which an optimizer moves
 
 @dataclass(frozen=True)
 class Case:
-    """``ours(ops, *inputs)`` with lib.ops, ``theirs(F, *inputs)`` with torch.nn.functional: one result each.
+    """``jittor(ops, *inputs)`` with lib.ops, ``torch(F, *inputs)`` with torch.nn.functional: one result each.
 
     ``inputs()`` are float32 arrays, of which the first ``differentiated`` take gradients; None: all.
     """
 
     inputs: Callable[[], tuple[np.ndarray, ...]]
-    ours: Callable
-    theirs: Callable
+    jittor: Callable
+    torch: Callable
     differentiated: int | None = None
 
 
-def noises(*shapes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+def noise(*shapes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """Arrays that differ even where their shapes do not."""
     return tuple(deterministic.stream(f"noise{position}").normal(size=shape).astype(np.float32)
                  for position, shape in enumerate(shapes))
@@ -44,83 +44,77 @@ def _probe(shape) -> np.ndarray:
 
 def _maps(count: int) -> tuple[np.ndarray, ...]:
     """Logits at full size, and last a mask."""
-    return *noises(*[(BATCH, 1, SIZE, SIZE)] * count), deterministic.masks(BATCH, SIZE)
+    return *noise(*[(BATCH, 1, SIZE, SIZE)] * count), deterministic.masks(BATCH, SIZE)
 
 
 def _resize(channels: int, side: int, to: int, align_corners: bool = False) -> Case:
-    return Case(lambda: noises((BATCH, channels, side, side)),
+    return Case(lambda: noise((BATCH, channels, side, side)),
                 lambda ops, x: ops.resize_bilinear(x, (to, to), align_corners),
                 lambda F, x: F.interpolate(x, (to, to), mode="bilinear", align_corners=align_corners))
 
 
 def _attention(tokens: int, keys: int, width: int, heads: int) -> Case:
-    def theirs(F, query, key_value):
+    def torch(F, query, key_value):
         query = query.unflatten(-1, (heads, -1)).transpose(1, 2)
         key, value = key_value.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
-    return Case(lambda: noises((BATCH, tokens, width), (BATCH, keys, 2 * width)),
-                lambda ops, query, key_value: ops.attention(query, key_value, heads), theirs)
+    return Case(lambda: noise((BATCH, tokens, width), (BATCH, keys, 2 * width)),
+                lambda ops, query, key_value: ops.attention(query, key_value, heads), torch)
 
 
 def _dsra_gain(classes: int) -> Case:
-    def theirs(F, fg, guide_fg, guide_bg):
+    def torch(F, fg, guide_fg, guide_bg):
         guide_fg, guide_bg = (F.interpolate(each, scale_factor=2, mode="bilinear")
                               for each in (guide_fg, guide_bg))
         return fg + fg * (guide_fg - guide_bg).softmax(1)
 
     guide = BATCH, classes, 22, 22
-    return Case(lambda: noises((BATCH, classes, 44, 44), guide, guide),
-                lambda ops, *maps: ops.dsra_gain(*maps), theirs)
+    return Case(lambda: noise((BATCH, classes, 44, 44), guide, guide),
+                lambda ops, *maps: ops.dsra_gain(*maps), torch)
 
 
 def _reverse_attention(channels: int, side: int, guide_side: int) -> Case:
-    def theirs(F, guide, feature):
+    def torch(F, guide, feature):
         return (1 - F.interpolate(guide, (side, side), mode="bilinear").sigmoid()) * feature
 
-    return Case(lambda: noises((BATCH, 1, guide_side, guide_side), (BATCH, channels, side, side)),
-                lambda ops, guide, feature: ops.reverse_attention(guide, feature), theirs)
+    return Case(lambda: noise((BATCH, 1, guide_side, guide_side), (BATCH, channels, side, side)),
+                lambda ops, guide, feature: ops.reverse_attention(guide, feature), torch)
 
 
-def _v1_loss(F, logits, mask):
-    from jittor_pranet.reference_torch import v1_loss
+def _reference():
+    from jittor_pranet import reference_torch
 
-    return v1_loss(logits, mask)
-
-
-def _v2_loss(F, fg, bg, mask):
-    from jittor_pranet.reference_torch import v2_loss
-
-    return v2_loss(fg, bg, mask)
+    return reference_torch
 
 
-def _class_loss(classes: int, side: int, maps: int = 4) -> Case:
-    """Of foreground and background maps, at the size that scans are trained at."""
+def _mutation_loss() -> Case:
+    """Of four foreground and four background maps with 9 classes, at the size that scans are trained at."""
+    classes, side, maps = 9, 224, 4
+
     def inputs():
         labels = deterministic.stream("labels").randint(classes, size=(BATCH, side, side)).astype(np.float32)
-        return *noises(*[(BATCH, classes, side, side)] * (2 * maps)), labels
+        return *noise(*[(BATCH, classes, side, side)] * (2 * maps)), labels
 
-    def ours(ops, *inputs):
+    def jittor(ops, *inputs):
         from lib.losses import mutation_loss
 
         return sum(mutation_loss(list(inputs[:maps]), list(inputs[maps:-1]), inputs[-1].int32()))
 
-    def theirs(F, *inputs):
-        from jittor_pranet.reference_torch import mutation_loss
+    def torch(F, *inputs):
+        return sum(_reference().mutation_loss(inputs[:maps], inputs[maps:-1], inputs[-1]))
 
-        return sum(mutation_loss(inputs[:maps], inputs[maps:-1], inputs[-1]))
-
-    return Case(inputs, ours, theirs, 2 * maps)
+    return Case(inputs, jittor, torch, 2 * maps)
 
 
 def _layer_norm(side: int, width: int) -> Case:
-    return Case(lambda: noises((BATCH, side, side, width), (width,), (width,)),
+    return Case(lambda: noise((BATCH, side, side, width), (width,), (width,)),
                 lambda ops, x, weight, bias: ops.layer_norm(x, weight, bias, 1e-6),
                 lambda F, x, weight, bias: F.layer_norm(x, weight.shape, weight, bias, 1e-6))
 
 
 def _batch_norm(channels: int, side: int) -> Case:
-    return Case(lambda: noises((BATCH, channels, side, side), (channels,), (channels,)),
+    return Case(lambda: noise((BATCH, channels, side, side), (channels,), (channels,)),
                 lambda ops, x, weight, bias: ops.batch_norm(x, weight, bias, 1e-5)[0],
                 lambda F, x, weight, bias: F.batch_norm(x, None, None, weight, bias, training=True))
 
@@ -128,7 +122,7 @@ def _batch_norm(channels: int, side: int) -> Case:
 def _normed_residual(channels: int, side: int) -> Case:
     """What closes a block of Res2Net."""
     maps = BATCH, channels, side, side
-    return Case(lambda: noises(maps, (channels,), (channels,), maps),
+    return Case(lambda: noise(maps, (channels,), (channels,), maps),
                 lambda ops, x, weight, bias, residual: ops.batch_norm(
                     x, weight, bias, 1e-5, residual, relu=True)[0],
                 lambda F, x, weight, bias, residual: F.relu(
@@ -137,14 +131,14 @@ def _normed_residual(channels: int, side: int) -> Case:
 
 def _conv(inputs: int, outputs: int, kernel: int, side: int) -> Case:
     padding = kernel // 2
-    return Case(lambda: noises((BATCH, inputs, side, side), (outputs, inputs, kernel, kernel)),
+    return Case(lambda: noise((BATCH, inputs, side, side), (outputs, inputs, kernel, kernel)),
                 lambda ops, x, weight: ops.conv2d(x, weight, None, ops.Geometry(padding=(padding, padding))),
                 lambda F, x, weight: F.conv2d(x, weight, padding=padding))
 
 
 def _depthwise(width: int, side: int) -> Case:
     """On tokens, as PVT has it: channels last."""
-    return Case(lambda: noises((BATCH, side, side, width), (width, 1, 3, 3), (width,)),
+    return Case(lambda: noise((BATCH, side, side, width), (width, 1, 3, 3), (width,)),
                 lambda ops, x, weight, bias: ops.conv2d(
                     x, weight, bias, ops.Geometry(padding=(1, 1), groups=width), channels_last=True),
                 lambda F, x, weight, bias: F.conv2d(
@@ -152,7 +146,7 @@ def _depthwise(width: int, side: int) -> Case:
 
 
 def _linear(tokens: int, inputs: int, outputs: int) -> Case:
-    return Case(lambda: noises((BATCH, tokens, inputs), (outputs, inputs), (outputs,)),
+    return Case(lambda: noise((BATCH, tokens, inputs), (outputs, inputs), (outputs,)),
                 lambda ops, x, weight, bias: ops.linear(x, weight, bias),
                 lambda F, x, weight, bias: F.linear(x, weight, bias))
 
@@ -168,18 +162,19 @@ CASES: dict[str, Case] = {
     "reverse attention, stage 4": _reverse_attention(2048, 11, 44),
     "DSRA gain, 1 class": _dsra_gain(1),
     "DSRA gain, 9 classes": _dsra_gain(9),
-    "channels last, stage 1": Case(lambda: noises((BATCH, 64, 88, 88)), lambda ops, x: ops.channels_last(x),
+    "channels last, stage 1": Case(lambda: noise((BATCH, 64, 88, 88)), lambda ops, x: ops.channels_last(x),
                                    lambda F, x: x.permute(0, 2, 3, 1).contiguous()),
     "boundary weight": Case(lambda: _maps(0), lambda ops, mask: ops.boundary_weight(mask),
                             lambda F, mask: 1 + 5 * (F.avg_pool2d(mask, 31, 1, 15) - mask).abs(), 0),
     "loss of a map, V1": Case(lambda: _maps(1), lambda ops, fg, mask: ops.structure_loss(
-        fg, None, mask, ops.boundary_weight(mask), weighted_bce=False), _v1_loss, 1),
+        fg, None, mask, ops.boundary_weight(mask), weighted_bce=False),
+        lambda F, *maps: _reference().v1_loss(*maps), 1),
     "loss of a pair of maps, V2": Case(lambda: _maps(2), lambda ops, fg, bg, mask: ops.structure_loss(
-        fg, bg, mask, ops.boundary_weight(mask), 0.8), _v2_loss, 2),
-    "loss of 9 classes, 224 px": _class_loss(9, 224),
-    "max pool": Case(lambda: noises((BATCH, 64, 176, 176)), lambda ops, x: ops.max_pool(x),
+        fg, bg, mask, ops.boundary_weight(mask), 0.8), lambda F, *maps: _reference().v2_loss(*maps), 2),
+    "loss of 9 classes, 224 px": _mutation_loss(),
+    "max pool": Case(lambda: noise((BATCH, 64, 176, 176)), lambda ops, x: ops.max_pool(x),
                      lambda F, x: F.max_pool2d(x, 3, 2, 1)),
-    "GELU, PVT stage 1": Case(lambda: noises((BATCH, 7744, 512)), lambda ops, x: ops.gelu(x),
+    "GELU, PVT stage 1": Case(lambda: noise((BATCH, 7744, 512)), lambda ops, x: ops.gelu(x),
                               lambda F, x: F.gelu(x)),
     "attention, PVT stage 1": _attention(7744, 121, 64, 1),
     "attention, PVT stage 3": _attention(484, 121, 320, 5),
@@ -197,7 +192,7 @@ CASES: dict[str, Case] = {
 
 @dataclass(frozen=True)
 class Operation:
-    """A case of `CASES`: the result, or the result and the gradients of the inputs for a drawn one of it."""
+    """A case of `CASES`: the result, or the result and the gradients of the inputs for a seeded one of it."""
 
     case: str
     backward: bool
@@ -224,13 +219,13 @@ class Operation:
         if not self.backward:
             def forward():
                 with jt.no_grad():
-                    return [case.ours(ops, *inputs).sync()]
+                    return [case.jittor(ops, *inputs).sync()]
             return forward
-        probe = jt.array(_probe(case.ours(ops, *inputs).shape))
+        probe = jt.array(_probe(case.jittor(ops, *inputs).shape))
         jt.sync_all(True)
 
         class Probe(jt.Function):
-            """Passes the drawn gradient down, whatever comes from above."""
+            """Passes the synthetic gradient down, whatever comes from above."""
 
             def execute(self, x):
                 return x
@@ -239,23 +234,23 @@ class Operation:
                 return probe
 
         def both():
-            result = case.ours(ops, *inputs)
-            found = [result, *jt.grad(Probe()(result).sum(), inputs[:case.differentiated])]
-            jt.sync(found)
-            return found
+            result = case.jittor(ops, *inputs)
+            outputs = [result, *jt.grad(Probe()(result).sum(), inputs[:case.differentiated])]
+            jt.sync(outputs)
+            return outputs
         return both
 
     def in_torch(self, torch: Torch) -> Callable[[], list]:
         case, functional = CASES[self.case], torch.torch.nn.functional
         inputs = [torch.tensor(each) for each in case.inputs()]
-        function = torch.compile(lambda *inputs: case.theirs(functional, *inputs))
+        function = torch.compile(lambda *inputs: case.torch(functional, *inputs))
         if not self.backward:
             def forward():
                 with torch.torch.inference_mode():
                     return [function(*inputs)]
             return forward
         taking = [each.requires_grad_() for each in inputs[:case.differentiated]]
-        probe = torch.tensor(_probe(case.theirs(functional, *inputs).shape))
+        probe = torch.tensor(_probe(case.torch(functional, *inputs).shape))
 
         def both():
             result = function(*inputs)
@@ -281,26 +276,24 @@ class AdamStep:
         from lib import build_model, ops
 
         jt = jittor.jt
-        gradients = [jt.array(each) for each in noises(*parameter_shapes(build_model("PraNet-V2")))]
-        values, means, squares = ([jt.zeros_like(each) for each in gradients] for _ in range(3))
+        grads = [jt.array(each) for each in noise(*parameter_shapes(build_model("PraNet-V2")))]
+        values, means, squares = ([jt.zeros_like(each) for each in grads] for _ in range(3))
         steps = itertools.count(1)
 
         def work():
             step = next(steps)
-            ops.adam_step(values, gradients, means, squares, CLIP, rate=LR / (1 - ops.BETAS[0] ** step),
+            ops.adam_step(values, grads, means, squares, CLIP, rate=LR / (1 - ops.BETAS[0] ** step),
                           correction=(1 - ops.BETAS[1] ** step) ** 0.5)
             jt.sync_all()
             return values[::COMPARED]
         return work
 
     def in_torch(self, torch: Torch) -> Callable[[], list]:
-        from jittor_pranet.reference_torch import build_torch_model
-
-        shapes = parameter_shapes(build_torch_model("PraNet-V2"))
-        gradients = [torch.tensor(each) for each in noises(*shapes)]
-        values = [torch.torch.zeros_like(each, requires_grad=True) for each in gradients]
-        for value, gradient in zip(values, gradients):
-            value.grad = gradient
+        shapes = parameter_shapes(_reference().build_torch_model("PraNet-V2"))
+        grads = [torch.tensor(each) for each in noise(*shapes)]
+        values = [torch.torch.zeros_like(each, requires_grad=True) for each in grads]
+        for value, grad in zip(values, grads):
+            value.grad = grad
         optimizer = torch.torch.optim.Adam(values, lr=LR, fused=True)
 
         def work():

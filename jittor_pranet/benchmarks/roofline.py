@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jittor_pranet.benchmarks.comparison import Contender, Failed
+from jittor_pranet.benchmarks.comparison import CandidateError, CandidateProcess
 from jittor_pranet.benchmarks.frameworks import Jittor, Torch
 from utils.data.synthetic import deterministic
 
-TIMES = 5
+ROUNDS = 5
 
 _COPY_CPU = """
     const long size = in0->size, piece = 1 << 20;
@@ -62,25 +62,25 @@ class Copy:
         return np.ones(self.bytes // 4, np.float32)
 
 
-def product_rate(started: dict[str, Contender], device: str) -> float:
-    """Multiplications with addition, in 1e9 per second; 0 if no contender can do any."""
+def product_rate(processes: dict[str, CandidateProcess], device: str) -> float:
+    """Multiplications with addition, in 1e9 per second; 0 if no candidate can do any."""
     task = Product(8192 if device == "cuda" else 2048)
-    return task.side**3 / 1e9 / _shortest(started, task)
+    return task.side**3 / 1e9 / _shortest(processes, task)
 
 
-def copy_rate(started: dict[str, Contender]) -> float:
-    """GB per second, read and written; 0 if no contender can copy."""
+def copy_rate(processes: dict[str, CandidateProcess]) -> float:
+    """GB per second, read and written; 0 if no candidate can copy."""
     task = Copy(2**28)
-    return 2 * task.bytes / 1e9 / _shortest(started, task)
+    return 2 * task.bytes / 1e9 / _shortest(processes, task)
 
 
-def _shortest(started: dict[str, Contender], task) -> float:
-    """Seconds of the quickest contender in its best turn; infinite if none can do it."""
+def _shortest(processes: dict[str, CandidateProcess], task) -> float:
+    """Seconds of the quickest candidate in its best round; infinite if none can do it."""
     seconds = [math.inf]
-    for each in started.values():
+    for each in processes.values():
         try:
-            each.ask("begin", task)
-            seconds += [each.ask("time") for _ in range(TIMES)]
-        except Failed:  # what is wrong with it stands in the table of the work that was asked for
+            each.ask("warm_up", task)
+            seconds += [each.ask("time") for _ in range(ROUNDS)]
+        except CandidateError:  # what is wrong with it stands in the table of the work that was asked for
             continue
     return min(seconds)

@@ -1,4 +1,4 @@
-"""A contender's process: does a task when it is asked to, and says how long it took."""
+"""A candidate's process: does a task when it is asked to, and answers how long it took."""
 
 from __future__ import annotations
 
@@ -38,44 +38,44 @@ def serve(connection, name: str, device: str, precision: str) -> None:
     """Answers (request, argument ...) by (True, result) or (False, why not), until the other end closes."""
     os.environ.update(threads.wait_policy())  # as utils.runtime.backend has it, and the same for all
     os.setpgrp()  # Ctrl-C is for the parent, which ends us; Jittor would take it, whatever is said here
-    contender = None
+    candidate = None
     with contextlib.suppress(EOFError, OSError):
         while True:
             request, *arguments = connection.recv()
             try:
-                contender = contender or Contender(name, device, precision)
-                answer = True, getattr(contender, request)(*arguments)
+                candidate = candidate or Candidate(name, device, precision)
+                answer = True, getattr(candidate, request)(*arguments)
             except Exception as error:  # whatever it is belongs into the table
                 answer = False, " ".join(f"{type(error).__name__}: {error}".split())[:200]
             connection.send(answer)
 
 
-class Contender:
-    """Its methods are the requests."""
+class Candidate:
+    """A framework at work. Its methods are the requests that a process serves."""
 
     def __init__(self, name: str, device: str, precision: str):
         self.on_cuda = device == "cuda"
         self.before = _device_memory() if self.on_cuda else 0
         self.framework = FRAMEWORKS[name](device, precision)
-        self.work = None
+        self.call = None
 
     def describe(self) -> dict[str, str]:
         return self.framework.describe()
 
-    def begin(self, task) -> WarmUp:
+    def warm_up(self, task) -> WarmUp:
         """Takes up a task in place of the last, and does it until a call takes as long as the one before."""
-        self.work = None
+        self.call = None
         gc.collect()
-        self.framework.forget()
-        self.work, self.calls = self.framework.work(task), 1
+        self.framework.free_memory()
+        self.call, self.repeats = self.framework.callable_for(task), 1
         seconds, outputs = [], []
         while len(seconds) < 2 or (seconds[-1] < 0.9 * seconds[-2] and len(seconds) < MAX_WARM_UP):
             start = time.perf_counter()
-            found = self._run()
+            result = self._run()
             seconds.append(time.perf_counter() - start)
             if len(outputs) < 2:
-                outputs.append(self.framework.host(found))
-        self.calls = math.ceil(getattr(task, "unit_s", UNIT_S) / seconds[-1])
+                outputs.append(self.framework.to_numpy(result))
+        self.repeats = math.ceil(getattr(task, "unit_s", UNIT_S) / seconds[-1])
         if self.on_cuda:  # the others stand still meanwhile
             self.taken = _device_memory() - self.before
         else:
@@ -85,7 +85,7 @@ class Contender:
     def first_call(self, task) -> int:
         """Does a task once; returns how many kernels were compiled for it."""
         before = self.framework.compiled_kernels()
-        self.work, self.calls = self.framework.work(task), 1
+        self.call, self.repeats = self.framework.callable_for(task), 1
         self._run()
         return self.framework.compiled_kernels() - before
 
@@ -93,7 +93,7 @@ class Contender:
         """Seconds of one call."""
         start = time.perf_counter()
         self._run()
-        return (time.perf_counter() - start) / self.calls
+        return (time.perf_counter() - start) / self.repeats
 
     def peak(self) -> int:
         """Most bytes of memory that this process has held since the warm-up; on CUDA those of the device that
@@ -104,10 +104,10 @@ class Contender:
 
     def _run(self):
         outputs = None
-        for _ in range(self.calls):
+        for _ in range(self.repeats):
             outputs = None  # frees the last call's before the next
-            outputs = self.work()
-        self.framework.synchronise()
+            outputs = self.call()
+        self.framework.synchronize()
         return outputs
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jittor_pranet.benchmarks.network_tasks import seed_jittor, seed_torch, stop_drop_path
 from tests.helpers.paths import GOLDEN
 from utils.data.synthetic import deterministic
 from utils.runtime.backend import jt
@@ -34,32 +35,20 @@ def published_classes(name: str) -> int:
 def seeded_network(name: str, num_class: int = 1, seed: int = 0, gain: str = "softmax"):
     """A network whose parameters and statistics are seeded by their published names; without DropPath."""
     from lib import build_model
-    from lib.encoders.pvt_v2 import DropPath
-    from utils.checkpoint import load_weights
 
     model = build_model(name, num_class, gain)
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    load_weights(model, {name: deterministic.weights(name, shape, seed) for name, shape in shapes.items()})
-    for module in model.modules():
-        if isinstance(module, DropPath):
-            module.rate = 0.0
+    seed_jittor(model, seed)
+    stop_drop_path(model)
     return model
 
 
 def reference_network(name: str, num_class: int = 1, seed: int = 0, gain: str = "softmax"):
     """The same network in PyTorch, in float64 unless changed, with the same weights; without DropPath."""
-    import torch
-
     from jittor_pranet.reference_torch import build_torch_model
 
     reference = build_torch_model(name, num_class, gain).double()
-    shapes = {name: tuple(value.shape) for name, value in reference.state_dict().items()
-              if value.is_floating_point()}
-    reference.load_state_dict({name: torch.from_numpy(deterministic.weights(name, shape, seed))
-                               for name, shape in shapes.items()})
-    for module in reference.modules():
-        if hasattr(module, "rate"):
-            module.rate = 0.0
+    seed_torch(reference, seed)
+    stop_drop_path(reference)
     return reference
 
 

@@ -16,12 +16,12 @@ import pytest
 
 from jittor_pranet.__main__ import main
 from jittor_pranet.benchmarks import cold_start, comparison
-from jittor_pranet.benchmarks.comparison import Contender, Contest, Failed
+from jittor_pranet.benchmarks.comparison import CandidateError, CandidateProcess, Comparison
 from jittor_pranet.benchmarks.frameworks import Jittor, Torch
 from jittor_pranet.benchmarks.network_tasks import GMAC
 from jittor_pranet.benchmarks.op_tasks import CASES, PARAMETERS, Operation, parameter_shapes
 from jittor_pranet.benchmarks.report import Report
-from jittor_pranet.benchmarks.timing import paired_ratio, quartiles, summary
+from jittor_pranet.benchmarks.timing import Timings, paired_ratio, quartiles
 from lib.registry import NETWORKS
 from tests.helpers.compare import assert_close, parity_bound
 from tests.helpers.polyp_sets import draw_set
@@ -36,15 +36,16 @@ def benchmark(*arguments) -> int:
 # ---------------------------------------------------------------- what is said of timings
 
 
-def test_figures_of_timings():
+def test_statistics_of_timings():
     assert quartiles([5.0]) == (5.0, 5.0, 5.0)
     assert quartiles([4.0, 1.0, 3.0, 2.0, 5.0]) == (2.0, 3.0, 4.0)
     # The third round was disturbed: a ratio of means would say 1.5, the pairs all say 2.
-    ours, theirs = [2.0, 4.0, 20.0], [1.0, 2.0, 10.0]
-    assert paired_ratio(ours, theirs) == 2.0
-    assert summary(theirs, [2.0, 2.0, 2.0]) == {
-        "seconds": theirs, "quartiles": (1.5, 2.0, 6.0), "ours_over_this": {"paired": 1.0, "medians": 1.0}}
-    assert summary(theirs, None) == {"seconds": theirs, "quartiles": (1.5, 2.0, 6.0)}
+    jittor, torch = [2.0, 4.0, 20.0], [1.0, 2.0, 10.0]
+    assert paired_ratio(jittor, torch) == 2.0
+    assert Timings(torch).as_json(Timings([2.0, 2.0, 2.0])) == {
+        "seconds": torch, "quartiles": (1.5, 2.0, 6.0), "ours_over_this": {"paired": 1.0, "medians": 1.0}}
+    for reference in (timings := Timings(torch)), Timings(jittor, "killed"):
+        assert timings.as_json(reference) == {"seconds": torch, "quartiles": (1.5, 2.0, 6.0)}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -67,25 +68,25 @@ def test_multiplications_of_the_networks(name):
 @pytest.mark.parametrize(("what", "differences"), [("infer", 1), ("train", 2)])
 def test_networks_beside_pytorch(what, differences, tmp_path, capsys):
     pytest.importorskip("torch")
-    path = tmp_path / "figures" / "found.json"
+    path = tmp_path / "timings" / "report.json"
     assert benchmark("--what", what, "--bs", 2, "--json", path) == 0
-    found = json.loads(path.read_text())
-    assert found["complete"] and found["settings"]["what"] == what and found["gmac_per_s"] > 0
-    assert set(found["contenders"]) == {"jittor", "torch"} and "threads" in found["contenders"]["torch"]
-    row, = found["rows"]
+    report = json.loads(path.read_text())
+    assert report["complete"] and report["settings"]["what"] == what and report["gmac_per_s"] > 0
+    assert set(report["contenders"]) == {"jittor", "torch"} and "threads" in report["contenders"]["torch"]
+    row, = report["rows"]
     assert (row["network"], row["batch"]) == ("PraNet-V2", 2) and row["floor_seconds"] > 0
-    ours, theirs = row["contenders"]["jittor"], row["contenders"]["torch"]
-    for each in (ours, theirs):
+    jittor, torch = row["contenders"]["jittor"], row["contenders"]["torch"]
+    for each in (jittor, torch):
         assert len(each["seconds"]) == 2 and min(each["seconds"]) > row["floor_seconds"]
         assert each["peak_bytes"] > 100 * 2**20  # the parameters alone have more
-    assert theirs["ours_over_this"]["paired"] == paired_ratio(ours["seconds"], theirs["seconds"])
-    assert theirs["differences"][0] < parity_bound(0, "forward")
+    assert torch["ours_over_this"]["paired"] == paired_ratio(jittor["seconds"], torch["seconds"])
+    assert torch["differences"][0] < parity_bound(0, "forward")
     if what == "train":  # on so few pixels a step differs by as much as PyTorch's own float32 does
-        assert 0 < theirs["differences"][1] < 1e-2
+        assert 0 < torch["differences"][1] < 1e-2
     printed = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if line.startswith("| PraNet-V2 | 2 | torch |"))
     cells = line.strip("| ").split(" | ")
-    assert cells[3] == f"{500 * theirs['quartiles'][1]:.4g}"  # ms per image
+    assert cells[3] == f"{500 * torch['quartiles'][1]:.4g}"  # ms per image
     assert len(cells[8].split(", ")) == differences
 
 
@@ -96,10 +97,10 @@ def test_operations_do_the_same_forward_and_backward(case):
     jittor, torch = Jittor("cpu", "fp32"), Torch("cpu", "fp32")
     for backward in (False, True):
         task = Operation(case, backward)
-        found, expected = jittor.host(jittor.work(task)()), torch.host(torch.work(task)())
+        values, expected = (each.to_numpy(each.callable_for(task)()) for each in (jittor, torch))
         inputs = CASES[case].inputs()[:CASES[case].differentiated]
-        assert len(found) == len(expected) == (1 + len(inputs) if backward else 1)
-        for value, reference in zip(found, expected):
+        assert len(values) == len(expected) == (1 + len(inputs) if backward else 1)
+        for value, reference in zip(values, expected):
             assert np.abs(value - reference).max() < parity_bound(0, "forward") * np.abs(reference).max()
 
 
@@ -121,7 +122,7 @@ def test_adam_is_timed_on_the_same_parameters_in_both():
     assert sum(map(np.prod, shapes)) == PARAMETERS
 
 
-# ---------------------------------------------------------------- contenders that fail
+# ---------------------------------------------------------------- candidates that fail
 
 
 @dataclass(frozen=True)
@@ -147,15 +148,15 @@ class Refusing:
 
 def test_failures_stand_in_the_table(capsys):
     pytest.importorskip("torch")
-    rules = Contest(["torch"], "cpu", False, 2, Report(None, "cpu", {}))
-    process = Contender("torch", "cpu", False)
+    rounds = Comparison(["torch"], "cpu", False, 2, Report(None, "cpu", {}))
+    process = CandidateProcess("torch", "cpu", False)
     for task, message in ((Refusing(), "MemoryError: 1 TiB cannot be had"),
                           (Ending(), "killed, most likely for want of memory")):
-        with Progress(rules.turns, "timing", "turn") as progress:
-            outcome = rules.compete({"torch": process}, task, progress)["torch"]
-            assert progress.done == rules.turns
+        with Progress(rounds.steps, "timing", "step") as progress:
+            outcome = rounds.time({"torch": process}, task, progress)["torch"]
+            assert progress.done == rounds.steps
         assert message in outcome.failure and outcome.as_json(outcome)["failure"] == outcome.failure
-    with pytest.raises(Failed, match="killed"):
+    with pytest.raises(CandidateError, match="killed"):
         process.ask("describe")
     process.close()
 
@@ -173,7 +174,7 @@ def test_a_start_counts_once_the_cache_is_warm(monkeypatch, tmp_path, capsys):
             if request == "describe":
                 return {"version": "1"}
             if (self.name, type(task)) == ("torch", cold_start.TrainingStep):
-                raise Failed("killed")
+                raise CandidateError("killed")
             fresh = (self.name, task) not in seen
             seen.add((self.name, task))
             return 17 * fresh
@@ -181,11 +182,10 @@ def test_a_start_counts_once_the_cache_is_warm(monkeypatch, tmp_path, capsys):
         def close(self):
             pass
 
-    for module in (comparison, cold_start):
-        monkeypatch.setattr(module, "Contender", Started)
-    monkeypatch.setattr(comparison, "check_opponents", lambda names: None)
-    assert benchmark("--what", "cold_start", "--json", tmp_path / "found.json") == 1
-    first, second = json.loads((tmp_path / "found.json").read_text())["rows"]
+    monkeypatch.setattr(comparison, "CandidateProcess", Started)
+    monkeypatch.setattr(comparison, "check_baselines", lambda names: None)
+    assert benchmark("--what", "cold_start", "--json", tmp_path / "report.json") == 1
+    first, second = json.loads((tmp_path / "report.json").read_text())["rows"]
     assert first["contenders"]["jittor"]["compiled"] == [17, 0, 0]
     assert len(first["contenders"]["torch"]["seconds"]) == 2
     assert second["contenders"]["torch"] == {"failure": "killed"} and second["until"] == "training step"
@@ -239,12 +239,12 @@ def test_training_is_timed_by_the_seconds_of_its_second_batch(root, capsys, monk
 @pytest.mark.parametrize(("arguments", "message"), [
     (("--what", "infer", "--model_type", "PraNet-V3"), "the known ones are PraNet-V1"),
     (("--what", "train", "--testsize", "100"), "96 or 128 would do"),
-    (("--what", "infer", "--json", "/proc/none/found.json"), "/proc/none/found.json: cannot be written"),
+    (("--what", "infer", "--json", "/proc/none/report.json"), "/proc/none/report.json: cannot be written"),
     (("--what", "data", "--train_path", ".", "--model_type", *NETWORKS), "needs one network"),
 ])
 def test_mistakes_are_named_before_anything_starts(arguments, message, capsys, monkeypatch):
-    monkeypatch.setattr(comparison, "Contender", None)
-    monkeypatch.setattr(comparison, "check_opponents", lambda names: None)
+    monkeypatch.setattr(comparison, "CandidateProcess", None)
+    monkeypatch.setattr(comparison, "check_baselines", lambda names: None)
     assert benchmark(*arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
