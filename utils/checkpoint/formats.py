@@ -14,7 +14,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import BinaryIO
@@ -27,6 +27,7 @@ from utils.errors import UserError
 from utils.files import sha256_of
 
 MAX_BYTES = 1 << 30  # unpacked; the largest network here has 0.13 GB, with its optimiser's state 0.4
+MAX_PICKLE = 1 << 26  # of PyTorch's data.pkl: names and shapes, a PraNet-V2 with Adam's moments has 1 MB
 ZIP_START = b"PK"
 PICKLE_START = b"\x80"
 TORCH_LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
@@ -125,9 +126,14 @@ def _info(file: BinaryIO) -> dict:
 
 def _arrays(file: BinaryIO) -> dict[str, np.ndarray]:
     arrays = _named_arrays(_content(file))
-    if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
-        raise ValueError(f"holds more than {MAX_BYTES} bytes of arrays")
+    _check_total(array.nbytes for array in arrays.values())
     return {name: array.copy(order="C") for name, array in arrays.items()}
+
+
+def _check_total(sizes: Iterable[int]) -> None:
+    total = sum(sizes)
+    if total > MAX_BYTES:
+        raise ValueError(f"holds more than {MAX_BYTES} bytes of arrays: {total}")
 
 
 def _content(file: BinaryIO) -> object:
@@ -151,7 +157,7 @@ def _zip_content(archive: zipfile.ZipFile) -> object:
     if unpacked > MAX_BYTES:
         raise ValueError(f"unpacks to {unpacked} bytes, at most {MAX_BYTES} are expected")
     if members and all(name.endswith(".npy") for name in members):
-        return {name[: -len(".npy")]: npy.array(npy.member(archive, name)) for name in members}
+        return {name[: -len(".npy")]: npy.member_array(archive, name) for name in members}
     pickles = [name for name in members if name.split("/")[1:] == ["data.pkl"]]
     if len(pickles) != 1:
         raise ValueError("is an archive, but neither PyTorch's nor NumPy's")
@@ -159,12 +165,14 @@ def _zip_content(archive: zipfile.ZipFile) -> object:
 
 
 def _torch_zip_content(archive: zipfile.ZipFile, root: str) -> object:
-    if f"{root}byteorder" in archive.namelist() and npy.member(archive, f"{root}byteorder") != b"little":
+    if f"{root}byteorder" in archive.namelist() and \
+            npy.member(archive, f"{root}byteorder", len(b"little")) != b"little":
         raise ValueError("holds big-endian numbers, little-endian ones are expected")
     storages: dict[str, Storage] = {}
-    content = safe_load(io.BytesIO(npy.member(archive, f"{root}data.pkl")), storages)
+    content = safe_load(io.BytesIO(npy.member(archive, f"{root}data.pkl", MAX_PICKLE)), storages)
+    _check_total(storage.filled_nbytes for storage in storages.values())
     for key, storage in storages.items():
-        storage.fill(npy.member(archive, f"{root}data/{key}"))
+        storage.fill(npy.member(archive, f"{root}data/{key}", storage.nbytes))
     return content
 
 

@@ -40,6 +40,11 @@ class Storage:
         """Its size in the file."""
         return self.size * (2 if self.kind == BFLOAT16 else np.dtype(self.kind).itemsize)
 
+    @property
+    def filled_nbytes(self) -> int:
+        """Its size in memory."""
+        return self.nbytes * (2 if self.kind == BFLOAT16 else 1)
+
     def fill(self, raw: bytes) -> None:
         if self.kind == BFLOAT16:
             self.content = (dense(raw, np.dtype("<u2"), (self.size,), False).astype("<u4") << 16).view("<f4")

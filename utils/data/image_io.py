@@ -293,7 +293,7 @@ def _reading(path: str | os.PathLike) -> Iterator[None]:
         elif os.path.isfile(path) and os.path.getsize(path) == 0:
             reason = "the file is empty"
         elif isinstance(error, Image.UnidentifiedImageError):
-            reason = f"its content is of no known image format: {', '.join(FORMATS)} are read"
+            reason = "its content is of no known image format"
         raise UserError(f"{path}: cannot be read as an image ({reason}); "
                         "replace the file or take it out of the set") from error
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gzip
 import importlib
 import io
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
@@ -28,7 +31,11 @@ SUFFIXES = {"nifti": (".nii.gz", ".nii"), "h5": (".npy.h5", ".h5", ".hdf5"), "np
             "picture": IMAGE_SUFFIXES}
 WITH_LABELS = ("h5", "npz")  # a file holds image and label; of the others each has a file
 IMAGE_KEYS, LABEL_KEY, SPACING_KEY = ("image", "img"), "label", "spacing"
+KEYS = (*IMAGE_KEYS, LABEL_KEY, SPACING_KEY)
 MAX_BYTES = 1 << 31  # of one array: 512x512x2048 voxels in float32
+READ_ITEMSIZE = 4  # of what is made of an image, whatever the file has: float32
+DEFLATE = 1  # HDF5's number of the filter
+MAX_RATIO = 1100  # of an array to its file: deflate packs to 1/1032 at best
 MAX_OFFSET = 1 << 24  # of a NIfTI's voxels; between header and voxels are extensions, mostly of some kB
 MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 
@@ -71,12 +78,10 @@ def read_stored(kind: str, image: Path, label: Path | None) -> Stored:
         stored = read_nifti(image)
         return stored if label is None else Stored(stored.image, read_nifti(label).image, stored.spacing,
                                                    stored.header)
-    arrays = _arrays(kind, image)
-    for key in IMAGE_KEYS:
-        if key in arrays:
-            return Stored(arrays[key], arrays.get(LABEL_KEY), _spacing_in(arrays, image))
-    raise UserError(f"{image}: holds no image (looked for {' and '.join(IMAGE_KEYS)}); "
-                    f"it holds {', '.join(arrays) or 'no array'}")
+    with _reading(image, kind), _members(kind, image) as members:
+        spacing = _spacing_in(members, image)
+        array = _image_in(members, image).read()
+        return Stored(array, members[LABEL_KEY].read() if LABEL_KEY in members else None, spacing)
 
 
 def read_label(kind: str, path: Path) -> np.ndarray:
@@ -85,10 +90,10 @@ def read_label(kind: str, path: Path) -> np.ndarray:
         return read_indices(path)
     if kind == "nifti":
         return read_nifti(path).image
-    arrays = _arrays(kind, path)
-    if LABEL_KEY not in arrays:
-        raise UserError(f"{path}: holds no {LABEL_KEY}; it holds {', '.join(arrays) or 'no array'}")
-    return arrays[LABEL_KEY]
+    with _reading(path, kind), _members(kind, path) as members:
+        if LABEL_KEY not in members:
+            raise UserError(f"{path}: holds no {LABEL_KEY}; it holds {', '.join(members) or 'no array'}")
+        return members[LABEL_KEY].read()
 
 
 def image_shape(kind: str, path: Path) -> tuple[int, ...]:
@@ -100,11 +105,8 @@ def image_shape(kind: str, path: Path) -> tuple[int, ...]:
         if kind == "nifti":
             with _nifti_file(path) as file:
                 return _volume_shape(_nifti_header(_nibabel(path), file))
-        shapes = _h5_shapes(path) if kind == "h5" else _npz_shapes(path)
-    for key in IMAGE_KEYS:
-        if key in shapes:
-            return shapes[key]
-    raise UserError(f"{path}: holds no image (looked for {' and '.join(IMAGE_KEYS)})")
+        with _members(kind, path) as members:
+            return _image_in(members, path).shape
 
 
 def read_nifti(path: Path) -> Stored:
@@ -124,8 +126,7 @@ def read_nifti(path: Path) -> Stored:
         image = np.frombuffer(content, dtype).reshape(shape, order="F")
         slope, intercept = header.get_slope_inter()
         if slope is not None and (slope, intercept) != (1, 0):
-            with np.errstate(all="ignore"):  # whether the result is finite, the reader looks at
-                image = image * np.float64(slope) + np.float64(intercept)
+            image = _rescaled(image, slope, intercept)
         return Stored(image, spacing=_nifti_spacing(header), header=header.binaryblock)
 
 
@@ -157,44 +158,50 @@ def nifti_bytes(path: Path, labels: np.ndarray, spacing: tuple[float, ...] | Non
     return gzip.compress(image.to_bytes(), 5, mtime=0)
 
 
-def _arrays(kind: str, path: Path) -> dict[str, np.ndarray]:
-    """Those arrays of an .npz or HDF5 file that a scan consists of."""
-    wanted = (*IMAGE_KEYS, LABEL_KEY, SPACING_KEY)
-    with _reading(path, kind):
-        if kind == "h5":
-            with _h5_datasets(path) as datasets:
-                return {key: datasets[key][()] for key in wanted if key in datasets}
-        with zipfile.ZipFile(path) as archive:
-            arrays = {}
-            for key in wanted:
-                if f"{key}.npy" in archive.namelist():
-                    _check_bytes(archive.getinfo(f"{key}.npy").file_size)
-                    arrays[key] = npy.array(npy.member(archive, f"{key}.npy"))
-            return arrays
+@dataclass(frozen=True)
+class _Member:
+    """An array of an .npz or HDF5 file, of a size that may be read."""
 
-
-def _npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    with zipfile.ZipFile(path) as archive:
-        for key in IMAGE_KEYS:
-            if f"{key}.npy" in archive.namelist():
-                with archive.open(f"{key}.npy") as stream:
-                    shapes[key] = npy.header(stream)[0]
-    return shapes
-
-
-def _h5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    with _h5_datasets(path) as datasets:
-        return {key: dataset.shape for key, dataset in datasets.items()}
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
 
 
 @contextlib.contextmanager
-def _h5_datasets(path: Path) -> Iterator[dict]:
-    """The datasets of an HDF5 file by name, those that a scan may consist of; only what lies in the file."""
+def _members(kind: str, path: Path) -> Iterator[dict[str, _Member]]:
+    """Those arrays of an .npz or HDF5 file that a scan consists of, none of them read yet."""
+    with _h5_members(path) if kind == "h5" else _npz_members(path) as members:
+        yield members
+
+
+def _image_in(members: dict[str, _Member], path: Path) -> _Member:
+    for key in IMAGE_KEYS:
+        if key in members:
+            return members[key]
+    raise UserError(f"{path}: holds no image (looked for {' and '.join(IMAGE_KEYS)}); "
+                    f"it holds {', '.join(members) or 'no array'}")
+
+
+@contextlib.contextmanager
+def _npz_members(path: Path) -> Iterator[dict[str, _Member]]:
+    with zipfile.ZipFile(path) as archive:
+        members = {}
+        for key in KEYS:
+            name = f"{key}.npy"
+            if name in archive.namelist():
+                _check_bytes(archive.getinfo(name).file_size)
+                shape, dtype = npy.declared(archive, name)
+                _check_array(shape, dtype)
+                members[key] = _Member(shape, functools.partial(npy.member_array, archive, name))
+        yield members
+
+
+@contextlib.contextmanager
+def _h5_members(path: Path) -> Iterator[dict[str, _Member]]:
+    """Only what lies in the file itself."""
     h5py = _extra("h5py", path)
     with h5py.File(path, "r") as file:
-        datasets = {}
-        for key in (*IMAGE_KEYS, LABEL_KEY, SPACING_KEY):
+        members = {}
+        for key in KEYS:
             links = file.id.links
             if not links.exists(key.encode()):
                 continue
@@ -204,10 +211,13 @@ def _h5_datasets(path: Path) -> Iterator[dict]:
             dataset = file[key]
             if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
                 raise ValueError(f"does not hold {key!r} as an array of its own")
-            _check_array(dataset.shape, dataset.dtype)
-            _check_array(dataset.chunks or (), dataset.dtype)
-            datasets[key] = dataset
-        yield datasets
+            for shape in (dataset.shape, dataset.chunks or ()):
+                _check_array(shape, dataset.dtype)
+                _check_content(shape, dataset.dtype, path)
+            if dataset.chunks:
+                _check_chunks(dataset)
+            members[key] = _Member(dataset.shape, functools.partial(dataset.__getitem__, ()))
+        yield members
 
 
 @contextlib.contextmanager
@@ -246,13 +256,13 @@ def _nifti_spacing(header) -> tuple[float, ...] | None:
     return _sound(tuple(unit * float(size) for size in header["pixdim"][1:4]))
 
 
-def _spacing_in(arrays: dict[str, np.ndarray], path: Path) -> tuple[float, ...] | None:
-    if SPACING_KEY not in arrays:
+def _spacing_in(members: dict[str, _Member], path: Path) -> tuple[float, ...] | None:
+    if SPACING_KEY not in members:
         return None
-    spacing = arrays[SPACING_KEY]
+    spacing = members[SPACING_KEY]
     if spacing.shape != (3,):
         raise UserError(f"{path}: its spacing has the shape {spacing.shape}, expected 3 figures in mm")
-    return _sound(tuple(map(float, spacing)))
+    return _sound(tuple(map(float, spacing.read())))
 
 
 def _sound(spacing: tuple[float, ...]) -> tuple[float, ...] | None:
@@ -260,15 +270,54 @@ def _sound(spacing: tuple[float, ...]) -> tuple[float, ...] | None:
     return spacing if all(math.isfinite(size) and size > 0 for size in spacing) else None
 
 
+def _rescaled(image: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """The voxels as the header scales them, each as float64 rounds it to float32; a slice at a time."""
+    values = np.empty(image.shape, np.float32, order="F")
+    with np.errstate(all="ignore"):  # whether the result is finite, the reader looks at
+        for index in range(image.shape[2]):
+            values[..., index] = image[..., index] * np.float64(slope) + np.float64(intercept)
+    return values
+
+
 def _check_array(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raises ValueError for anything but numbers, and for more than fit once they are float32 at least."""
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise ValueError(f"holds an array of {dtype}, not of plain numbers")
-    _check_bytes(math.prod(shape) * dtype.itemsize)
+    _check_bytes(math.prod(shape) * max(dtype.itemsize, READ_ITEMSIZE))
 
 
 def _check_bytes(size: int) -> None:
     if size > MAX_BYTES:
-        raise ValueError(f"holds an array of {size} bytes, at most {MAX_BYTES} are expected")
+        raise ValueError(f"makes an array of {size} bytes, at most {MAX_BYTES} are expected: cut it into "
+                         "parts")
+
+
+def _check_chunks(dataset) -> None:
+    """HDF5 unpacks a chunk to whatever is in it, not to the size that it has as a part of the array."""
+    pipeline = dataset.id.get_create_plist()
+    filters = [pipeline.get_filter(index)[0] for index in range(pipeline.get_nfilters())]
+    if len(set(filters)) < len(filters):
+        raise ValueError("packs its chunks twice")
+    size, stored = math.prod(dataset.chunks) * dataset.dtype.itemsize, []
+    dataset.id.chunk_iter(lambda chunk: stored.append((chunk.size, chunk.chunk_offset)))
+    for packed, offset in stored:
+        if packed > size + size // 8 + 1024:
+            raise ValueError(f"has a chunk of {packed} bytes for {size}")
+        if DEFLATE in filters and packed * MAX_RATIO > MAX_BYTES:
+            _, content = dataset.id.read_direct_chunk(offset)
+            unpacker = zlib.decompressobj()
+            with contextlib.suppress(zlib.error):  # HDF5 will tell
+                unpacker.decompress(content, size + 1024)
+                if unpacker.unconsumed_tail:
+                    raise ValueError(f"has a chunk that unpacks to more than its {size} bytes")
+
+
+def _check_content(shape: tuple[int, ...], dtype: np.dtype, path: Path) -> None:
+    """An HDF5 file can declare any size and hold nothing of it: all is the fill value then."""
+    size, content = math.prod(shape) * dtype.itemsize, os.path.getsize(path)
+    if size > MAX_RATIO * content:
+        raise ValueError(f"declares an array of {size} bytes, a file of {content} holds at most "
+                         f"{MAX_RATIO * content}: write its content")
 
 
 @contextlib.contextmanager

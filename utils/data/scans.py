@@ -191,7 +191,7 @@ def _scaled(image: np.ndarray, window: tuple[float, float] | None, scan: Scan) -
                              "units -125 275)")
         window = 0, 1
     with np.errstate(over="ignore"):  # infinite in float32: clipped
-        values = image.astype(np.float32)
+        values = image.astype(np.float32, copy=not image.flags.writeable)  # or else it is ours alone
     np.clip(values, *window, out=values)
     values -= np.float32(window[0])
     values /= np.float32(window[1]) - np.float32(window[0])
@@ -201,7 +201,7 @@ def _scaled(image: np.ndarray, window: tuple[float, float] | None, scan: Scan) -
 def _classes(label: np.ndarray, options: ScanOptions, path: Path) -> np.ndarray:
     """The classes of a label, uint8."""
     with np.errstate(invalid="ignore"):  # of NaN, which is not equal to itself
-        fractions = label.dtype.kind == "f" and (label != np.round(label)).any()
+        fractions = label.dtype.kind == "f" and any((part != np.round(part)).any() for part in label)
     if fractions:
         raise LabelError(f"{path}: its label holds fractions, expected classes; it may have been resized "
                          "smoothly, or hold probabilities")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from tests.helpers.memory import extra_memory
 from tests.helpers.small_weights import number, signed, state_pickle, tensor, text, torch_legacy, torch_zip
 from utils.checkpoint.formats import read_weights
 from utils.errors import UserError
@@ -173,6 +175,33 @@ def test_zip_bombs(tmp_path):
     hidden.write_bytes(raw[:entry + 24] + struct.pack("<I", 24) + raw[entry + 28:])  # declares 24 bytes
     with pytest.raises(UserError):
         read_weights(hidden)
+
+
+def test_members_unpack_to_no_more_than_they_are_needed_for(tmp_path):
+    half = bytes(1 << 29)
+    torch_zip(tmp_path / "order.pth", state_pickle(), {"0": bytes(24)}, zipfile.ZIP_DEFLATED, byteorder=half)
+    torch_zip(tmp_path / "names.pth", b"\x80\x02X" + struct.pack("<I", len(half)) + half + b".", {},
+              zipfile.ZIP_DEFLATED)
+    torch_zip(tmp_path / "storage.pth", state_pickle(), {"0": half}, zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(tmp_path / "header.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", b"\x93NUMPY\2\0" + struct.pack("<I", len(half)) + half)
+    said = {"order.pth": "byteorder' to 536870912 bytes, at most 6", "names.pth": "at most 67108864",
+            "storage.pth": "at most 24", "header.npz": "a header of 536870912 bytes, at most 10000"}
+    del half
+    for name, part in said.items():
+        grown, error = extra_memory(functools.partial(read_weights, tmp_path / name))
+        assert f"{name}: " in error and part in error and grown < 60 << 20, (name, error, grown)
+
+
+def test_numbers_that_are_widened_count_as_they_become(tmp_path, monkeypatch):
+    kind = "torch\nBFloat16Storage"
+    torch_zip(tmp_path / "net.pth", state_pickle(tensor((2, 3), (3, 1), kind=kind)), {"0": bytes(12)})
+    monkeypatch.setattr("utils.checkpoint.formats.MAX_BYTES", 10_000)
+    read_weights(tmp_path / "net.pth")
+    torch_zip(tmp_path / "net.pth", state_pickle(tensor((2, 2000), (2000, 1), size=4000, kind=kind)),
+              {"0": bytes(8000)}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match="more than 10000 bytes of arrays: 16000"):
+        read_weights(tmp_path / "net.pth")
 
 
 def test_many_tensors_of_one_storage_are_bounded(tmp_path):

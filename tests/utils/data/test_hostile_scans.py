@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import sys
 import zipfile
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.helpers.damage import damage
+from tests.helpers.memory import extra_memory
 from tests.helpers.saved_scans import (
     FOUR_CLASSES,
     LABELS,
@@ -70,6 +74,84 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
                  save_nifti(tmp_path / "a.nii.gz", np.zeros((1, 40, 40), np.float32))):
         with pytest.raises(UserError, match="an array of 6400 bytes, at most 1000"):
             read_scan(alone(path), FOUR_CLASSES)
+
+
+SMALL = 60 << 20  # bytes that a refusal may take
+
+
+def test_limits_count_the_floats_that_are_made_of_an_image(tmp_path, monkeypatch):
+    image = np.ones((1, 40, 40), np.uint8)
+    files = (save_npz(tmp_path / "a.npz", image=image), save_h5(tmp_path / "a.h5", image=image),
+             save_nifti(tmp_path / "a.nii.gz", image))
+    monkeypatch.setattr("utils.data.scan_files.MAX_BYTES", 6399)
+    for path in files:
+        with pytest.raises(UserError, match=f"{path}: .* an array of 6400 bytes, at most 6399 are expected: "
+                                            "cut it into parts"):
+            read_scan(alone(path), FOUR_CLASSES)
+
+
+def test_a_nifti_of_many_voxels_is_refused_by_its_header(tmp_path):
+    path = save_nifti(tmp_path / "a.nii.gz", np.zeros((4, 4, 4), np.uint8))
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[42:48] = np.array([1024, 1024, 1024], "<i2").tobytes()
+    path.write_bytes(gzip.compress(raw))
+    with pytest.raises(UserError, match="an array of 4294967296 bytes, at most 2147483648"):
+        read_scan(alone(path), FOUR_CLASSES)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_nifti_takes_little_more_than_its_floats(tmp_path, scaled):
+    nibabel = pytest.importorskip("nibabel")
+    image = nibabel.Nifti1Image(np.zeros((512, 512, 96), np.uint8), np.eye(4))
+    if scaled:
+        image.header.set_slope_inter(0.5, 0.25)
+    nibabel.save(image, tmp_path / "a.nii")
+    scan = replace(alone(tmp_path / "a.nii"), label=None)
+    grown, error = extra_memory(lambda: read_scan(scan, FOUR_CLASSES))
+    assert not error and grown < 12 * 512 * 512 * 96
+
+
+@pytest.mark.parametrize("shape, said", [
+    ((2048, 1024, 1024), "an array of 8589934592 bytes, at most 2147483648"),
+    ((512, 1024, 1024), r"declares an array of 536870912 bytes, a file of \d+ holds at most"),
+])
+def test_an_h5_file_that_holds_nothing_of_what_it_declares(tmp_path, shape, said):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for key in ("image", "img", "label", "spacing"):
+            file.create_dataset(key, shape, np.uint8, fillvalue=1)
+    assert os.path.getsize(tmp_path / "a.h5") < 2500
+    grown, error = extra_memory(lambda: read_scan(alone(tmp_path / "a.h5"), FOUR_CLASSES))
+    assert re.search(f"a.h5: cannot be read .*{said}", error) and grown < SMALL
+
+
+@pytest.mark.parametrize("chunk, times", [((1, 40, 40), 1), ((1, 2048, 512), 1), ((1, 40, 40), 2)])
+def test_chunks_of_an_h5_file_unpack_to_no_more_than_their_part(tmp_path, monkeypatch, chunk, times):
+    h5py = pytest.importorskip("h5py")
+    monkeypatch.setattr("utils.data.scan_files.MAX_BYTES", 1 << 28)
+    packer = zlib.compressobj(9)
+    bomb = b"".join(packer.compress(bytes(1 << 24)) for _ in range(20)) + packer.flush()
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        options = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        options.set_chunk(chunk)
+        for _ in range(times):
+            options.set_deflate(9)
+        space = h5py.h5s.create_simple(chunk)
+        dataset = h5py.h5d.create(file.id, b"image", h5py.h5t.NATIVE_FLOAT, space, options)
+        dataset.write_direct_chunk((0, 0, 0), bomb if times == 1 else zlib.compress(bomb, 9))
+    assert os.path.getsize(tmp_path / "a.h5") < 400_000
+    grown, error = extra_memory(lambda: read_scan(alone(tmp_path / "a.h5"), FOUR_CLASSES))
+    assert re.search("has a chunk (of|that unpacks)|packs its chunks twice", error) and grown < SMALL
+
+
+@pytest.mark.parametrize("version", [b"\1\0", b"\2\0", b"\3\0"])
+def test_headers_of_npz_members_are_bounded(tmp_path, version):
+    length = 60_000 if version == b"\1\0" else 200 << 20
+    head = b"\x93NUMPY" + version + length.to_bytes(2 if version == b"\1\0" else 4, "little")
+    (tmp_path / "a.npz").write_bytes(zipped(image=head + bytes(length)))
+    for read in (lambda: read_scan(alone(tmp_path / "a.npz"), FOUR_CLASSES), lambda: find_scans(tmp_path)):
+        grown, error = extra_memory(read)
+        assert re.search(rf"a.npz: .*a header of {length} bytes, at most 10000", error) and grown < SMALL
 
 
 def test_pipes_are_not_waited_for(tmp_path):

@@ -278,7 +278,7 @@ def test_postscript_named_png_starts_no_ghostscript(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(POSTSCRIPT)
     for read in (read_rgb, read_grey, read_levels, read_pixels, read_indices, image_size):
-        assert "no known image format: PNG, JPEG, BMP, TIFF, WEBP are read" in error_of(read, path)
+        assert "no known image format" in error_of(read, path)
     assert not (tmp_path / "started").exists()
 
 
