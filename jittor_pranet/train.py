@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="epochs between snapshots")
     parser.add_argument("--save_steps", type=whole(1), default=None, metavar="N",
                         help="take a snapshot every N steps too, which bounds what a crash can cost")
-    option("val_fraction", "share of the training set that is held out, of each source alike; multiclass: "
+    option("val_fraction", "fraction of the training set that is held out, of each source alike; multiclass: "
            "whole patients. best.npz has the highest mDice on it. 0 trains on all, as published, and writes "
            "no best.npz", type=fraction)
     option("backbone_weights", "ImageNet weights of the encoder", metavar="FILE")
@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scan_arguments(scans)
     option("train_list", "text file with the names of the scans to train on; all if left out", scans,
            metavar="FILE")
-    option("val_path", "folder of scans to choose best.npz on, in place of a held-out share", scans,
+    option("val_path", "folder of scans to choose best.npz on, in place of a held-out part", scans,
            metavar="DIR")
     option("val_list", "text file with the names of the scans of --val_path to take", scans, metavar="FILE")
     option("no_augmentation", "leave out the published rotations and flips", scans, action="store_true")
