@@ -74,7 +74,7 @@ def test_jittor_comes_through_one_module():
 
 
 def test_the_command_line_is_known_to_programs_alone():
-    rooms = ("jittor_pranet", "jittor_pranet.cli", "jittor_pranet.benchmarks")
+    rooms = ("jittor_pranet", "jittor_pranet.cli")
     for module, path in MODULES.items():
         if not module.startswith("tests") and module.rpartition(".")[0] not in rooms:
             assert "argparse" not in imports(path), f"{module}: parsers are in programs and jittor_pranet/cli"
