@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
     settings = {"weights": checkpoint.sha256, **{name: getattr(args, name) for name in SETTINGS}}
     if not args.overwrite:
         check_settings(out, settings)
-    done = {row[0]: row for row in read_rows(out / TABLE, COLUMNS)
-            if not args.overwrite and is_complete(out, row)}
+    earlier = [] if args.overwrite else read_rows(out / TABLE, COLUMNS)
+    done = {row[0]: row for row in earlier if is_complete(out, row)}
     table = CsvLog(out / TABLE, COLUMNS, done.values())
     write_settings(out, settings)
     left = pending(inputs, done, out)

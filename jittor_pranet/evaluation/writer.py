@@ -14,6 +14,7 @@ import scipy
 
 from jittor_pranet.evaluation.task import Task
 from jittor_pranet.reports.page import write_report
+from utils.csv_log import cell_of
 from utils.files import atomic_write
 from utils.metrics.scoring import SetScores
 from utils.metrics.tables import Table
@@ -63,9 +64,7 @@ def _write_json(path: Path, content: dict | list) -> None:
 
 def _write_csv(path: Path, rows: list[dict]) -> None:
     with atomic_write(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        csv.writer(file).writerows(map(cell_of, row) for row in ([*rows[0]], *(row.values() for row in rows)))
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

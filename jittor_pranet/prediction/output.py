@@ -11,7 +11,7 @@ import numpy as np
 from jittor_pranet.reports.overlay import overlay
 from utils.data.image_io import read_rgb, write_map
 from utils.data.inputs import Inputs, Source
-from utils.errors import BadFile, UserError, printable
+from utils.errors import BadFile, UserError
 from utils.files import atomic_write
 from utils.metrics.regions import find_regions
 
@@ -79,11 +79,11 @@ def pending(inputs: Inputs, rows: dict[str, list[str]], out: Path) -> list[Sourc
     sources = []
     for source in inputs.sources:
         names = [f"{VIDEOS}/{source.name}{suffix}" for suffix in (".mp4", ".mkv")]
-        names = map(printable, names if source.is_video else [f"{source.name}.png"])
+        names = names if source.is_video else [f"{source.name}.png"]
         row = next((rows[name] for name in names if name in rows), None)
         if row is None:
             sources.append(source)
-        elif row[1] != printable(source.path):
+        elif row[1] != str(source.path):
             inputs.defects.append(f"{source.path}: {out} holds {row[0]} of {row[1]} already; choose another "
                                   "--out")
     return sources

@@ -68,7 +68,7 @@ def write_report(path: Path, scores: list[SetScores], tables: list[Table], notes
         entries = [entry for entry in scores if entry.dataset == dataset]
         parts += [f"<h2 id='{html.escape(dataset)}'>{html.escape(dataset)}</h2>", _legend(colours),
                   *section(entries, colours)]
-    with atomic_write(path, "w", encoding="utf-8") as file:
+    with atomic_write(path, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(_document("\n".join(parts)))
 
 

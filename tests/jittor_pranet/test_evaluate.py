@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from jittor_pranet.reference_metrics import binary
 from tests.helpers.compare import TOLERANCES, assert_close
 from tests.helpers.evaluations import IMAGES, SETS, draw_folders, evaluate, rows, summary, write
 from tests.helpers.paths import ROOT, visible_files
+from utils.csv_log import text_of
 from utils.metrics.binary import THRESHOLDS
 from utils.metrics.evaluation import IMAGES_PER_WORKER, find_datasets
 from utils.metrics.scoring import default_workers
@@ -46,6 +48,18 @@ def test_published_maps_give_the_published_figures(tmp_path, capsys):
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("CVC-300"))
     assert line.split() == ["CVC-300", "PraNet-V1", "60",
                             "87.101", "79.674", "84.330", "92.542", "95.000", "0.987"]
+
+
+def test_names_that_a_spreadsheet_would_run_are_marked_in_tables(folders):
+    names = ["=1+1.png", "-x.png", "new\nline.png", os.fsdecode(b"\xe9.png"), "plain.png"]
+    for number, name in enumerate(names):
+        for folder, suffix in (("gt/first/masks", "png"), ("maps/first", "png"), ("gt/first/images", "jpg")):
+            path = folders / folder / f"{number}.{suffix}"
+            path.rename(path.with_name(name.replace(".png", f".{suffix}")))
+    assert evaluate(folders, "--datasets", "first") == 0
+    table = rows(folders / "out" / "per_image.csv")
+    assert sorted(text_of(row["image"]) for row in table) == sorted(names)
+    assert all(row["image"].isprintable() and row["image"][0] not in "=+-@" for row in table)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

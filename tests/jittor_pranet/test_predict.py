@@ -209,6 +209,55 @@ def test_a_name_that_belongs_to_another_file_is_not_taken_for_done(tmp_path, cap
     assert f"a.png of {tmp_path}/in/a.png already" in capsys.readouterr().err
 
 
+def test_files_of_any_name_are_predicted_once(tmp_path, capsys):
+    names = ["new\nline.png", "=1+1.png", "-x.png", "@a.png", "'q.png", "back\\nslash.png", "tab\t.png",
+             os.fsdecode(b"latin1 \xe9.png")]
+    for name in names:
+        draw(tmp_path / "in" / name)
+    assert run(tmp_path) == 0
+    before = files_of(tmp_path / "out")
+    capsys.readouterr()
+    assert run(tmp_path) == 0
+    assert "0 predicted, 8 done before, 0 left out" in capsys.readouterr().out
+    assert files_of(tmp_path / "out") == before
+    outputs = [row["output"] for row in rows(tmp_path / "out")]
+    assert len(outputs) == 8 and all(name.isprintable() and name[0] not in "=+-@" for name in outputs)
+
+
+@pytest.mark.parametrize("content", [b"", b"output,file", "output,file\né".encode()[:-1], b"\xff\n",
+                                     b"other\n", b'"\n'])
+def test_a_broken_table_is_written_over_where_that_is_asked_for(tmp_path, capsys, content):
+    draw(tmp_path / "in" / "a.png")
+    assert run(tmp_path) == 0
+    before = files_of(tmp_path / "out")
+    (tmp_path / "out" / "predictions.csv").write_bytes(content)
+    assert run(tmp_path, tmp_path / "in", "--overwrite") == 0
+    assert files_of(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("content", [b"", b"output,fi", b"\xc3"])
+def test_a_table_without_a_whole_line_is_begun_anew(tmp_path, content):
+    draw(tmp_path / "in" / "a.png")
+    assert run(tmp_path) == 0
+    before = files_of(tmp_path / "out")
+    (tmp_path / "out" / "predictions.csv").write_bytes(content)
+    assert run(tmp_path) == 0
+    assert files_of(tmp_path / "out") == before
+
+
+def test_a_table_cut_inside_of_a_character_keeps_its_whole_rows(tmp_path, capsys):
+    for name in "aé":
+        draw(tmp_path / "in" / f"{name}.png")
+    assert run(tmp_path) == 0
+    before = files_of(tmp_path / "out")
+    table = tmp_path / "out" / "predictions.csv"
+    table.write_bytes(table.read_bytes()[:table.read_bytes().rindex("é".encode()) + 1])
+    capsys.readouterr()
+    assert run(tmp_path) == 0
+    assert "1 predicted, 1 done before" in capsys.readouterr().out
+    assert files_of(tmp_path / "out") == before
+
+
 # ---- Files and folders that are wrong
 
 def make_bad_files(folder: Path) -> dict[str, str]:
