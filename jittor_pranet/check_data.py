@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         surveys = pair_surveys(args.train_path, args.test_path)
     for each in surveys:
         print("\n".join(lines(each)))
-    stops = sum(each.stops for each in surveys)
+    stops = sum(each.error_count for each in surveys)
     if args.json:
         text = json.dumps({"format": FORMAT, "stops": stops, "sets": list(map(as_dict, surveys))}, indent=1)
         with atomic_write(args.json) as file:
@@ -93,10 +93,10 @@ def lines(survey: Findings) -> list[str]:
 
     headline, *facts = scan_facts(survey) if isinstance(survey, ScanSurvey) else pair_facts(survey)
     rows = [f"\n{survey.root}: {headline}", *(line(" ", *fact) for fact in facts)]
-    for mark, kinds in (("!", survey.stopping), (" ", survey.remarkable)):
+    for mark, kinds in (("!", survey.errors), (" ", survey.warnings)):
         for kind, meaning in kinds.items():
             if survey.findings[kind]:
-                names = name_some([str(finding) for finding in survey.findings[kind]], most=3)
+                names = name_some([str(finding) for finding in survey.findings[kind]], limit=3)
                 rows.append(line(mark, kind, f"{len(survey.findings[kind])}: {names}; {meaning}"))
     return rows
 
@@ -115,7 +115,7 @@ def scan_facts(survey: ScanSurvey) -> list:
     spread = f"; one side of a voxel up to {longest:.1f} times another" if longest > 1 else ""
     total = max(survey.voxels.sum(), 1)
     classes = [f"{number}: {100 * voxels / total:.2f} % in {shown} scans"
-               for number, (voxels, shown) in enumerate(zip(survey.voxels, survey.shown))]
+               for number, (voxels, shown) in enumerate(zip(survey.voxels, survey.scans_with))]
     return [f"{survey.scans} scans, {survey.slices} slices, {len(survey.groups)} patients by name",
             ("sizes", counted(survey.sizes)), ("spacing", counted(spacings) + spread),
             ("classes", "; ".join(classes))]
@@ -131,9 +131,9 @@ def as_dict(survey: Findings) -> dict:
         content = {"scans": survey.scans, "slices": survey.slices, "patients": len(survey.groups),
                    "spacings": [{"mm": spacing, "scans": count}
                                 for spacing, count in survey.spacings.items()],
-                   "voxels": survey.voxels.tolist(), "scans_with_class": survey.shown.tolist()}
+                   "voxels": survey.voxels.tolist(), "scans_with_class": survey.scans_with.tolist()}
     else:
         content = {"images": survey.images, "masks": survey.masks, "sources": dict(survey.sources)}
-    return {"path": str(survey.root), "stops": survey.stops, "sizes": dict(survey.sizes), **content,
+    return {"path": str(survey.root), "stops": survey.error_count, "sizes": dict(survey.sizes), **content,
             "findings": {kind: [asdict(finding) for finding in findings]
                          for kind, findings in survey.findings.items()}}

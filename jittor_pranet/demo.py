@@ -12,8 +12,8 @@ from PIL import Image
 
 from jittor_pranet.cli.arguments import whole
 from utils.data.image_io import list_folder, name_some, write_map
-from utils.data.synthetic.polyps import draw_polyp
-from utils.data.synthetic.scans import MAX_DRAWN, draw_patient
+from utils.data.synthetic.polyps import synthetic_polyp
+from utils.data.synthetic.scans import MAX_CLASSES, synthetic_scan
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.parallel import WORKERS, prefetch
@@ -39,7 +39,7 @@ class Polyps:
     def draw(self, job: tuple[str, int]) -> list[Path]:
         """Draws a picture and its mask. Gives their files."""
         part, index = job
-        picture, mask = draw_polyp(stream(self.seed, part, index), self.size)
+        picture, mask = synthetic_polyp(stream(self.seed, part, index), self.size)
         folder, stem = self.out / self.parts[part], f"synthetic_{part}_{index:04d}"
         paths = [folder / "images" / f"{stem}.jpg", folder / "masks" / f"{stem}.png"]
         with atomic_write(paths[0]) as file:
@@ -69,7 +69,7 @@ class Scans:
         """Draws a patient. Gives the files of the slices, or that of the volume."""
         part, index = job
         depth = self.slices if part == "train" else self.depth
-        image, label, spacing = draw_patient(stream(self.seed, part, index), self.classes, depth, self.size)
+        image, label, spacing = synthetic_scan(stream(self.seed, part, index), self.classes, depth, self.size)
         if part == "test":
             path = self.out / "TestDataset" / f"synthetic_test_{index:04d}.npz"
             return [_write_scan(path, image, label, spacing)]
@@ -85,9 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--out", required=True, metavar="DIR", default=argparse.SUPPRESS,
                         help="folder for TrainDataset and TestDataset")
-    parser.add_argument("--classes", type=int, choices=range(2, MAX_DRAWN + 1), default=None, metavar="N",
+    parser.add_argument("--classes", type=int, choices=range(2, MAX_CLASSES + 1), default=None, metavar="N",
                         help="draw no polyps but scans with organs of N classes, the background included: 2 "
-                             f"to {MAX_DRAWN}")
+                             f"to {MAX_CLASSES}")
     count("train", 1, "number of training pictures or slices")
     count("test", 1, "number of test pictures or volumes")
     count("size", 64, "height of the pictures in pixels")

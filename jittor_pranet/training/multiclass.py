@@ -16,14 +16,8 @@ from jittor_pranet.training.validation import SAMPLES, SPLIT, batches_to_test, s
 from lib.inference import argmax_labels
 from utils import ranks
 from utils.data.image_io import name_some
-from utils.data.slices import (
-    LabelledSlices,
-    Slice,
-    batches_per_epoch,
-    network_input,
-    resize_labels,
-    slice_batches,
-)
+from utils.data.polyps import batches_per_epoch
+from utils.data.slices import LabelledSlices, Slice, network_input, resize_labels, slice_batches
 from utils.errors import UserError
 from utils.metrics.multiclass import METRICS, MulticlassMetrics, ScanScores, count_labels
 from utils.runtime import backend, collectives

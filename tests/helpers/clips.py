@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.data.synthetic.polyps import draw_polyp
+from utils.data.synthetic.polyps import synthetic_polyp
 
 RATE, SOUND_RATE = 10, 8000
 
 
 def draw_frames(count: int, height: int, width: int) -> np.ndarray:
     """uint8 (count, height, width, 3)."""
-    picture, _ = draw_polyp(np.random.default_rng(0), max(height, width) + count)
+    picture, _ = synthetic_polyp(np.random.default_rng(0), max(height, width) + count)
     return np.stack([picture[number:number + height, number:number + width] for number in range(count)])
 
 

@@ -17,7 +17,7 @@ def save(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
-def draw_set(root: Path, count: int) -> Path:
+def write_set(root: Path, count: int) -> Path:
     """Pairs of different sizes; image k has the grey level 20 + k and its mask 200 + k."""
     for k in range(count):
         save(root / "images" / f"p{k}.png", np.full((20 + k, 30, 3), 20 + k))

@@ -24,7 +24,7 @@ from jittor_pranet.benchmarks.report import Report
 from jittor_pranet.benchmarks.timing import Timings, paired_ratio, quartiles
 from lib.registry import NETWORKS
 from tests.helpers.compare import assert_close, parity_bound
-from tests.helpers.polyp_sets import draw_set
+from tests.helpers.polyp_sets import write_set
 from tests.utils.test_parallel import readers
 from utils.progress import Progress
 
@@ -198,7 +198,7 @@ def test_a_start_counts_once_the_cache_is_warm(monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    return draw_set(tmp_path / "TrainDataset", 7)
+    return write_set(tmp_path / "TrainDataset", 7)
 
 
 def test_the_timing_names_every_way_to_read_and_what_training_takes(root, capsys):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from jittor_pranet.__main__ import main
 from tests.helpers.paths import ROOT
-from utils.data.checks.polyps import REMARKABLE, STOPPING, source_of
+from utils.data.checks.polyps import ERRORS, WARNINGS, source_of
 from utils.data.polyps import TrainSet
 from utils.data.synthetic import deterministic
 from utils.errors import UserError
@@ -40,7 +40,7 @@ def save(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
-def draw_set(root: Path, stems: list[str], seed: int) -> None:
+def write_set(root: Path, stems: list[str], seed: int) -> None:
     for number, stem in enumerate(stems):
         save(root / "images" / f"{stem}.png", picture(seed + number))
         save(root / "masks" / f"{stem}.png", blob())
@@ -49,9 +49,9 @@ def draw_set(root: Path, stems: list[str], seed: int) -> None:
 @pytest.fixture
 def sound(tmp_path) -> Path:
     """Training and test sets that nothing is wrong with."""
-    draw_set(tmp_path / "train", [*map(str, range(1, 10)), *(CUID.format(k) for k in range(3))], seed=0)
-    draw_set(tmp_path / "test" / "One", ["a", "b", "c"], seed=100)
-    draw_set(tmp_path / "test" / "Two", ["a", "b"], seed=200)
+    write_set(tmp_path / "train", [*map(str, range(1, 10)), *(CUID.format(k) for k in range(3))], seed=0)
+    write_set(tmp_path / "test" / "One", ["a", "b", "c"], seed=100)
+    write_set(tmp_path / "test" / "Two", ["a", "b"], seed=200)
     return tmp_path
 
 
@@ -187,7 +187,7 @@ def name_of(value) -> str | None:
 @pytest.mark.parametrize(("plant", "name", "kind", "file"), PLANTED, ids=name_of)
 def test_one_defect_is_found_and_no_other(sound, plant, name, kind, file):
     plant(sound)
-    found = check(sound, code=int(kind in STOPPING))
+    found = check(sound, code=int(kind in ERRORS))
     assert triples(found) == {(name, kind, file), *ALSO.get(plant, ())}
 
 
@@ -198,7 +198,7 @@ def test_all_defects_are_found_at_once_and_the_first_named_on_a_line_each(sound,
     assert found == {tuple(planted) for _, *planted in PLANTED} | set().union(*ALSO.values())
     lines = [line for line in capsys.readouterr().out.splitlines() if line[:2] in ("! ", "  ")]
     for name, kind, file in found:
-        mark = "!" if kind in STOPPING else " "
+        mark = "!" if kind in ERRORS else " "
         assert any(line.startswith(f"{mark} {kind} ") and file in line for line in lines), (name, kind, file)
     kinds = {(name, kind) for name, kind, _ in found}
     assert len([line for line in lines if not line.startswith(("  sources ", "  sizes "))]) == len(kinds)
@@ -208,7 +208,7 @@ def test_all_defects_are_found_at_once_and_the_first_named_on_a_line_each(sound,
                          ids=name_of)
 def test_training_refuses_what_is_said_to_stop_it_and_takes_the_rest(sound, plant, kind):
     plant(sound)
-    if kind in REMARKABLE:
+    if kind in WARNINGS:
         assert len(TrainSet(sound / "train", 32)) == 12
         return
     with pytest.raises(UserError):

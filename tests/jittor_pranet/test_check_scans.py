@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jittor_pranet.__main__ import main
-from utils.data.checks.scans import REMARKABLE, STOPPING
+from utils.data.checks.scans import ERRORS, WARNINGS
 
 SIZE = (8, 9)
 
@@ -154,7 +154,7 @@ TRAIN, TEST = {"train": ["p0_slice1.npz"]}, {"test": ["q0.npz"]}
 ], ids=lambda value: getattr(value, "__name__", "")[6:])
 def test_a_defect_is_found_and_nothing_else(sound, plant: Callable, kind: str, files: dict):
     plant(sound)
-    found = check(sound, code=int(kind in STOPPING))
+    found = check(sound, code=int(kind in ERRORS))
     assert {name: kinds(each) for name, each in found.items() if kinds(each)} == {
         name: {kind: paths} for name, paths in files.items()}
 
@@ -234,4 +234,4 @@ def test_the_flags_of_scans_are_for_scans(sound, capsys):
 
 
 def test_every_kind_of_finding_is_known(sound):
-    assert list(check(sound)["train"]["findings"]) == [*STOPPING, *REMARKABLE]
+    assert list(check(sound)["train"]["findings"]) == [*ERRORS, *WARNINGS]

@@ -13,8 +13,8 @@ from jittor_pranet.__main__ import main
 from utils.data.image_io import find_pairs
 from utils.data.polyps import TrainSet, find_test_sets
 from utils.data.scans import ScanOptions, find_scans, read_scan
-from utils.data.synthetic.polyps import draw_polyp
-from utils.data.synthetic.scans import MAX_DRAWN, draw_patient
+from utils.data.synthetic.polyps import synthetic_polyp
+from utils.data.synthetic.scans import MAX_CLASSES, synthetic_scan
 
 
 def draw(out: Path, train: int = 3, test: int = 2, seed: int = 0, size: int = 96) -> int:
@@ -110,11 +110,11 @@ def test_scans_never_mix_with_the_files_of_others(tmp_path, capsys):
     assert files_of(tmp_path) == before
 
 
-@pytest.mark.parametrize("classes", [2, 9, MAX_DRAWN])
+@pytest.mark.parametrize("classes", [2, 9, MAX_CLASSES])
 def test_every_class_is_drawn_in_a_place_of_its_own(classes):
     places = []
     for seed in range(2):
-        image, labels, _ = draw_patient(np.random.default_rng(seed), classes, 8, 64)
+        image, labels, _ = synthetic_scan(np.random.default_rng(seed), classes, 8, 64)
         assert image.dtype == np.float32 and 0 <= image.min() < image.max() <= 1
         assert set(np.unique(labels)) == set(range(classes))
         places.append([np.argwhere(labels == organ).mean(0)[1:] for organ in range(1, classes)])
@@ -147,7 +147,7 @@ def told_apart(score: np.ndarray, mask: np.ndarray) -> float:
 def test_polyps_can_be_told_from_mucosa_by_colour_but_not_without_fault():
     redness, areas, widths = [], [], set()
     for number in range(24):
-        picture, mask = draw_polyp(np.random.default_rng(number), 128)
+        picture, mask = synthetic_polyp(np.random.default_rng(number), 128)
         assert picture.shape == (*mask.shape, 3)
         assert picture.dtype == mask.dtype == np.uint8
         assert set(np.unique(mask)) == {0, 255}

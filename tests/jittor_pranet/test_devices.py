@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.networks import seeded_network
-from tests.jittor_pranet.test_programs import SIZE, draw_set, run
+from tests.jittor_pranet.test_programs import SIZE, run, write_set
 from utils.checkpoint import save_weights
 from utils.data.image_io import read_grey
 
@@ -14,7 +14,7 @@ from utils.data.image_io import read_grey
 @pytest.mark.gpu
 @pytest.mark.parametrize("network", ["PraNet-V2", "PVT-PraNet-V2"])
 def test_maps_of_both_devices_are_the_same_to_one_grey_level(tmp_path, network, on_cuda):
-    draw_set(tmp_path / "tests" / "One", 3)
+    write_set(tmp_path / "tests" / "One", 3)
     save_weights(seeded_network(network), tmp_path / "drawn.npz", {"model_type": network})
     for device in ("cpu", "cuda"):
         run("test", "--weights", "drawn.npz", "--test_path", "tests", "--save_path", device,

@@ -38,7 +38,7 @@ def run(*arguments: str, cwd: Path, code: int = 0) -> str:
     return output
 
 
-def draw_set(folder: Path, count: int, size: int = 80) -> None:
+def write_set(folder: Path, count: int, size: int = 80) -> None:
     """Images and masks as PNG, of unequal sides."""
     for kind, draw in (("images", deterministic.images), ("masks", deterministic.masks)):
         (folder / kind).mkdir(parents=True)
@@ -52,9 +52,9 @@ def draw_set(folder: Path, count: int, size: int = 80) -> None:
 def place(tmp_path_factory) -> Path:
     """A folder with a training set, two test sets, and the outcome of a short training in run/."""
     folder = tmp_path_factory.mktemp("programs")
-    draw_set(folder / "train", 5)
-    draw_set(folder / "tests" / "One", 5)
-    draw_set(folder / "tests" / "Two", 1)
+    write_set(folder / "train", 5)
+    write_set(folder / "tests" / "One", 5)
+    write_set(folder / "tests" / "Two", 1)
     run("train", "--train_path", "train", "--train_save", "run", "--trainsize", SIZE, "--batchsize", 2,
         "--max_steps", 4, "--device", "cpu", cwd=folder)
     return folder

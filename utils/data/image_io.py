@@ -24,9 +24,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no others: PostScript starts
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 256 MB as RGB
 
 EXIF_ORIENTATION = 0x0112
-TURNS = dict(zip(range(2, 9), (Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM,
-                               Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE,
-                               Transpose.ROTATE_90)))
+TRANSPOSES = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM,
+              5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE,
+              8: Transpose.ROTATE_90}
 """What turns a picture of an EXIF orientation upright; 1 is upright."""
 
 
@@ -57,25 +57,38 @@ def list_folder(folder: str | os.PathLike) -> list[Path]:
         raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
 
 
+def read_list(path: Path) -> list[str]:
+    """The lines of a list file, stripped; empty lines and those with # in front are left out.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        lines = map(bytes.strip, path.read_bytes().splitlines())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a list ({error.strerror})") from error
+    return [os.fsdecode(line) for line in lines if line and not line.startswith(b"#")]
+
+
 def find_images(folder: str | os.PathLike) -> dict[str, Path]:
     """Image files directly inside ``folder`` by stem, in the order of their names.
 
     Raises:
         UserError: the folder is missing or holds no image, or two files share a stem.
     """
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     inside = list_folder(folder)
     for path in inside:
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
-        if path.stem in found:
-            raise UserError(f"{path}: has the same stem as {found[path.stem].name}; images and masks are "
+        if path.stem in images:
+            raise UserError(f"{path}: has the same stem as {images[path.stem].name}; images and masks are "
                             "paired by stem, so keep one of the two")
-        found[path.stem] = path
-    if not found:
+        images[path.stem] = path
+    if not images:
         raise UserError(f"{folder}: holds no image (looked for {' '.join(IMAGE_SUFFIXES)}); "
                         f"it holds {describe(inside)}")
-    return found
+    return images
 
 
 def find_pairs(images: str | os.PathLike, masks: str | os.PathLike) -> list[Pair]:
@@ -123,21 +136,21 @@ def defect_of(check: Callable[[Item], object], item: Item) -> str | None:
 def raise_defects(defects: Iterable[str | None]) -> None:
     """Takes what `defect_of` gave for every item and raises one UserError with up to five of the texts."""
     defects = list(defects)
-    found = [defect for defect in defects if defect]
-    if len(found) == 1:
-        raise UserError(found[0])
-    if found:
-        raise UserError(f"{len(found)} of {len(defects)} have a defect: {name_some(found, between=' | ')}")
+    texts = [defect for defect in defects if defect]
+    if len(texts) == 1:
+        raise UserError(texts[0])
+    if texts:
+        raise UserError(f"{len(texts)} of {len(defects)} have a defect: {name_some(texts, between=' | ')}")
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
     """(width, height) as `read_rgb` gives it, from the file's header. Raises UserError as that does."""
-    with _opened(path) as image:
+    with _open(path) as image:
         return image.size[::-1] if exif_orientation(image) >= 5 else image.size
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """How a freshly opened image has to be turned to be upright: a key of `TURNS`, or 1 for not at all.
+    """How a freshly opened image has to be turned to be upright: a key of `TRANSPOSES`, or 1 for not at all.
 
     A damaged EXIF block says nothing; viewers show such an image as it is. Pillow turns TIFF files by itself.
     """
@@ -148,7 +161,7 @@ def exif_orientation(image: Image.Image) -> int:
         orientation = image.getexif().get(EXIF_ORIENTATION)
     except Exception:
         return 1
-    return orientation if orientation in TURNS else 1
+    return orientation if orientation in TRANSPOSES else 1
 
 
 def read_rgb(path: str | os.PathLike) -> Image.Image:
@@ -176,7 +189,7 @@ def read_levels(path: str | os.PathLike) -> np.ndarray:
     Raises:
         UserError: it cannot be decoded, has 16 bits, floats, colours or transparent pixels.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         image = _upright(file)
         if image.mode in ("L", "1"):
             return np.asarray(image.convert("L"))
@@ -197,7 +210,7 @@ def read_pixels(path: str | os.PathLike) -> np.ndarray:
     Raises:
         UserError: it cannot be decoded, has floats per pixel, several frames, or more than `MAX_PIXELS`.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         if file.mode.startswith("I"):
             return np.asarray(_upright(file))
         grey = file.mode in ("1", "L", "LA")
@@ -210,7 +223,7 @@ def read_indices(path: str | os.PathLike) -> np.ndarray:
     Raises:
         UserError: as `read_pixels`, it is of colours that are no palette's, or a JPEG, which keeps no index.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         if file.format in ("JPEG", "MPO"):
             raise UserError(f"{path}: is a JPEG, which changes class indices; expected a PNG made from the "
                             "label map itself")
@@ -221,20 +234,20 @@ def read_indices(path: str | os.PathLike) -> np.ndarray:
 
 
 def write_map(path: str | os.PathLike, values: np.ndarray) -> None:
-    """Writes a uint8 (H, W) or (H, W, 3) array as PNG; the file is whole or absent."""
+    """Writes a uint8 (H, W) or (H, W, 3) array as PNG; the file is complete or absent."""
     level = 6 if values.ndim == 2 else 1  # photographs take a multiple of the time to get a little smaller
     with atomic_write(path) as file:
         Image.fromarray(values).save(file, format="PNG", compress_level=level)
 
 
-def name_some(names: list[str], most: int = 5, between: str = ", ") -> str:
+def name_some(names: list[str], limit: int = 5, between: str = ", ") -> str:
     """The first few names in one line, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return between.join(names[:most]) + more
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return between.join(names[:limit]) + more
 
 
 def _read(path: str | os.PathLike, mode: str) -> Image.Image:
-    with _opened(path) as file:
+    with _open(path) as file:
         _require_8_bits(file, path)
         image = _upright(file)
         if "transparency" in image.info:  # a palette's alpha: PIL warns unless it goes through RGBA
@@ -243,10 +256,10 @@ def _read(path: str | os.PathLike, mode: str) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+def _open(path: str | os.PathLike) -> Iterator[Image.Image]:
     """A single picture of bounded size, its header read; UserError for anything else."""
-    with _reading(path):
-        _require_no_pipe(path)
+    with _user_errors(path):
+        _require_file(path)
         # Given a path, Pillow maps plain grey TIFF files into memory, and then turns them wrongly.
         with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -258,7 +271,7 @@ def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
             yield image
 
 
-def _require_no_pipe(path: str | os.PathLike) -> None:
+def _require_file(path: str | os.PathLike) -> None:
     """Opening a pipe or a device could wait for ever."""
     if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
         raise UserError(f"{path}: is a pipe or a device, expected an image file; take it out of the set")
@@ -266,7 +279,7 @@ def _require_no_pipe(path: str | os.PathLike) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     orientation = exif_orientation(image)
-    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+    return image.transpose(TRANSPOSES[orientation]) if orientation in TRANSPOSES else image
 
 
 def _require_8_bits(image: Image.Image, path: str | os.PathLike) -> None:
@@ -275,7 +288,7 @@ def _require_8_bits(image: Image.Image, path: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def _reading(path: str | os.PathLike) -> Iterator[None]:
+def _user_errors(path: str | os.PathLike) -> Iterator[None]:
     """Turns everything that decoding a stranger's file can raise into a UserError naming the file.
 
     Used in threads, so it leaves the warnings' filters alone: they belong to the process.

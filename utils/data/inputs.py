@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from utils.data.image_io import IMAGE_SUFFIXES, list_folder
+from utils.data.image_io import IMAGE_SUFFIXES, list_folder, read_list
 from utils.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts")
@@ -48,23 +48,23 @@ def find_inputs(texts: list[str], out: Path) -> Inputs:
     Raises:
         UserError: a word names nothing that is there, or nothing is found at all.
     """
-    found = Inputs()
+    inputs = Inputs()
     taken: dict[tuple[str, bool], Path] = {}
-    for path, base in (pair for text in texts for pair in _expand(text, out, found.defects)):
+    for path, base in (pair for text in texts for pair in _expand(text, out, inputs.defects)):
         if path.suffix.lower() not in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and base is not None:
-            found.others.append(path)
+            inputs.others.append(path)
             continue
         source = Source(Path(os.path.abspath(path)), _name(path, base))
         earlier = taken.setdefault((source.name, source.is_video), source.path)
         if earlier != source.path:
-            found.defects.append(f"{path}: its outputs would be called as those of {earlier}; rename one, or "
-                                 "give the folder that holds both folders")
-        elif len(taken) > len(found.sources):
-            found.sources.append(source)
-    if not found.sources and not found.defects:
+            inputs.defects.append(f"{path}: its outputs would be called as those of {earlier}; rename one, "
+                                  "or give the folder that holds both folders")
+        elif len(taken) > len(inputs.sources):
+            inputs.sources.append(source)
+    if not inputs.sources and not inputs.defects:
         raise UserError(f"{' '.join(texts)}: no image or video is there (looked for "
                         f"{' '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))})")
-    return found
+    return inputs
 
 
 def _name(path: Path, base: Path | None) -> str:
@@ -80,7 +80,7 @@ def _expand(text: str, out: Path, defects: list[str]) -> Iterator[tuple[Path, Pa
         yield from ((file, path) for file in _walk(path, out, defects))
     elif os.path.lexists(path):
         if path.suffix.lower() == LIST_SUFFIX:
-            yield from ((file, None) for file in _listed(path))
+            yield from ((path.parent / line, None) for line in read_list(path))
         else:
             yield path, None
     elif glob.has_magic(text):
@@ -93,16 +93,6 @@ def _expand(text: str, out: Path, defects: list[str]) -> Iterator[tuple[Path, Pa
             yield from ((file, base) for file in files)
     else:
         raise UserError(f"{text}: no such file or folder")
-
-
-def _listed(path: Path) -> Iterator[Path]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read as a list ({error.strerror})") from error
-    for line in lines:
-        if line.strip() and not line.startswith(b"#"):
-            yield path.parent / os.fsdecode(line.strip())
 
 
 def _walk(folder: Path, out: Path, defects: list[str]) -> Iterator[Path]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -38,9 +39,10 @@ from utils.parallel import WORKERS, prefetch, prefetch_in_processes
 from utils.progress import track
 from utils.runtime.memory import available_memory
 
+Item = TypeVar("Item")
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
-PLANES = 4  # of a pair as it is kept: red, green, blue, mask
+PLANES = 4  # of a pair as it is cached: red, green, blue, mask
 BENCHMARK = ("CVC-300", "CVC-ClinicDB", "Kvasir", "CVC-ColonDB", "ETIS-LaribPolypDB")
 BATCHES_AHEAD = 2  # read while the consumer works on one: a slow file then stalls nobody
 
@@ -62,7 +64,7 @@ class TrainSet:
         root = training_folder(train_path)
         self.size = size
         self.pairs = find_pairs(root / "images", root / "masks")
-        self.kept: dict[Pair, np.ndarray] = {}
+        self.cached: dict[Pair, np.ndarray] = {}
         check_sizes(self.pairs)
         if in_memory:
             _check_memory(len(self.pairs), size)
@@ -84,8 +86,8 @@ class TrainSet:
 
     def read(self, pairs: list[Pair], workers: int, ahead: int) -> Iterator[np.ndarray]:
         """Yields the planes of each pair, uint8 (4, size, size), up to ``ahead`` of them read beforehand."""
-        if self.kept:
-            yield from (self.kept[pair] for pair in pairs)
+        if self.cached:
+            yield from (self.cached[pair] for pair in pairs)
             return
         load = functools.partial(read_planes, size=self.size)
         yield from prefetch_in_processes(load, pairs, (PLANES, self.size, self.size), workers, ahead)
@@ -98,7 +100,7 @@ class TrainSet:
             image, mask = read_rgb(pair.image), read_grey(pair.mask)
             brightest.append(mask.getextrema()[1])
             if keep:
-                self.kept[pair] = _planes(image, mask, self.size)
+                self.cached[pair] = _planes(image, mask, self.size)
 
         defects = prefetch(lambda pair: defect_of(decode, pair), self.pairs, WORKERS, ahead=2 * WORKERS)
         raise_defects(track(defects, len(self), "checking the training set", "pairs"))
@@ -156,8 +158,8 @@ def read_planes(pair: Pair, size: int) -> np.ndarray:
     return _planes(read_rgb(pair.image), read_grey(pair.mask), size)
 
 
-def batches_per_epoch(train_set: TrainSet, batch_size: int) -> int:
-    """How many batches `epoch_batches` yields: the last, smaller one counts."""
+def batches_per_epoch(train_set: Sized, batch_size: int) -> int:
+    """How many batches an epoch has: the last, smaller one counts."""
     return -(-len(train_set) // batch_size)
 
 
@@ -168,7 +170,7 @@ def epoch_batches(train_set: TrainSet, batch_size: int, seed: int, epoch: int,
 
     The order depends on ``seed`` and ``epoch`` (both 0 or more) alone. The last batch is smaller where the
     division leaves a rest, as in the published loader. Of many processes each one gets the images of its
-    share, and the stems of all.
+    shard, and the stems of all.
 
     Args:
         workers: processes that read ahead; 0 reads in the calling one. The batches do not depend on it.
@@ -179,13 +181,25 @@ def epoch_batches(train_set: TrainSet, batch_size: int, seed: int, epoch: int,
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(train_set)).tolist()
     pairs = [train_set.pairs[index] for index in order]
-    batches = [pairs[start:start + batch_size] for start in range(0, len(pairs), batch_size)][first_batch:]
-    shares = [batch[ranks.shard_of(len(batch)).images] for batch in batches]
-    ahead = BATCHES_AHEAD * max(map(len, shares), default=1)
-    with closing(train_set.read(list(chain.from_iterable(shares)), workers, ahead)) as planes:
-        for batch, share in zip(batches, shares):
-            stems = [pair.stem for pair in batch]
-            yield *_images_and_masks(np.stack(list(islice(planes, len(share))))), stems
+    read = functools.partial(train_set.read, workers=workers)
+    with closing(read_shards(pairs, batch_size, first_batch, read)) as batches:
+        for batch, planes in batches:
+            yield *_images_and_masks(planes), [pair.stem for pair in batch]
+
+
+def read_shards(items: list[Item], batch_size: int, first_batch: int,
+                read: Callable[..., Iterator[np.ndarray]]) -> Iterator[tuple[list[Item], np.ndarray]]:
+    """Yields each batch of items from ``first_batch`` on, and the stacked planes of this rank's shard of it.
+
+    Args:
+        read: ``read(items, ahead=...)`` yields the planes of each item, so many of them read beforehand.
+    """
+    batches = [items[start:start + batch_size] for start in range(0, len(items), batch_size)][first_batch:]
+    shards = [batch[ranks.shard_of(len(batch)).images] for batch in batches]
+    ahead = BATCHES_AHEAD * max(map(len, shards), default=1)
+    with closing(read(list(chain.from_iterable(shards)), ahead=ahead)) as planes:
+        for batch, shard in zip(batches, shards):
+            yield batch, np.stack(list(islice(planes, len(shard))))
 
 
 def image_batches(test_images: TestImages, batch_size: int, workers: int = WORKERS,
@@ -223,7 +237,7 @@ def find_test_sets(test_path: str | os.PathLike, names: list[str] | None = None)
     """The images folders of ``test_path``/NAME/images by name.
 
     Args:
-        names: the sets wanted, in this order; None takes all that are there, the benchmark's first.
+        names: of the sets, in this order; None takes all, the benchmark's first.
 
     Raises:
         UserError: sets are missing (named, with what is there), or there is none.
@@ -233,18 +247,18 @@ def find_test_sets(test_path: str | os.PathLike, names: list[str] | None = None)
         raise UserError(f"{root}: is one test set; give the folder above it, {root.resolve().parent}, and "
                         f"name the set: {root.resolve().name}")
     folders = {folder.name: folder / "images" for folder in list_folder(root)}
-    there = {name: images for name, images in folders.items() if os.path.isdir(images)}
-    if not there:
+    available = {name: images for name, images in folders.items() if os.path.isdir(images)}
+    if not available:
         inner = root / "TestDataset"
         hint = f"; did you mean {inner}?" if os.path.isdir(inner) else ""
         raise UserError(f"{root}: holds no test set (expected SET/images, for example Kvasir/images){hint}")
     if names is None:
-        benchmark = [name for name in BENCHMARK if name in there]
-        names = benchmark + [name for name in there if name not in benchmark]
-    missing = [name for name in names if name not in there]
+        benchmark = [name for name in BENCHMARK if name in available]
+        names = benchmark + [name for name in available if name not in benchmark]
+    missing = [name for name in names if name not in available]
     if missing:
-        raise UserError(f"{root}: has no test set {', '.join(missing)}; there are {', '.join(there)}")
-    return {name: there[name] for name in names}
+        raise UserError(f"{root}: has no test set {', '.join(missing)}; there are {', '.join(available)}")
+    return {name: available[name] for name in names}
 
 
 def _planes(image: Image.Image, mask: Image.Image, size: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.data import scan_files
-from utils.data.image_io import describe, list_folder, name_some
+from utils.data.image_io import describe, list_folder, name_some, read_list
 from utils.errors import UserError
 
 FOLDERS = {"images": "labels", "imagesTr": "labelsTr", "imagesTs": "labelsTs"}  # the last two are nnU-Net's
@@ -138,17 +138,12 @@ def _without_modality(images: list[_File]) -> list[_File]:
 def _listed(images: list[_File], labels: dict[str, _File] | None, path: Path,
             ) -> tuple[list[_File], dict[str, _File] | None]:
     """What the names in a list leave of both."""
-    try:
-        lines = [line.strip() for line in path.read_text(errors="surrogateescape").splitlines()]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read as a list ({error.strerror})") from error
-    lines = [line for line in lines if line and not line.startswith("#")]
-    names = {(scan_files.kind_of(Path(line)) or (None, line))[1] for line in lines}
-    there = {file.name for file in images}
-    missing = sorted(names - there)
+    names = {(scan_files.kind_of(Path(line)) or (None, line))[1] for line in read_list(path)}
+    available = {file.name for file in images}
+    missing = sorted(names - available)
     if missing or not names:
         what = f"names scans that are not there: {name_some(missing)}" if missing else "is empty"
-        raise UserError(f"{path}: {what}; expected names like {name_some(sorted(there), most=2)}")
+        raise UserError(f"{path}: {what}; expected names like {name_some(sorted(available), limit=2)}")
     return ([file for file in images if file.name in names],
             labels and {name: file for name, file in labels.items() if name in names})
 

@@ -35,17 +35,17 @@ def scan_set_folders(path: str | os.PathLike, names: list[str] | None = None) ->
     root = Path(path)
     inside = list_folder(root)
     if _is_set(root, inside):
-        there = {root.absolute().name: root}
+        available = {root.absolute().name: root}
     else:
-        there = {folder.name: folder for folder in inside
-                 if os.path.isdir(folder) and _is_set(folder, list_folder(folder))}
-    if not there:
+        available = {folder.name: folder for folder in inside
+                     if os.path.isdir(folder) and _is_set(folder, list_folder(folder))}
+    if not available:
         raise UserError(f"{root}: holds no set of scans (expected .npz or .h5 files, or images/ and labels/, "
                         f"in it or in folders in it); it holds {describe(inside)}")
-    missing = [name for name in names or () if name not in there]
+    missing = [name for name in names or () if name not in available]
     if missing:
-        raise UserError(f"{root}: has no set {', '.join(missing)}; there are {', '.join(there)}")
-    return {name: there[name] for name in names or there}
+        raise UserError(f"{root}: has no set {', '.join(missing)}; there are {', '.join(available)}")
+    return {name: available[name] for name in names or available}
 
 
 def _is_set(folder: Path, inside: list[Path]) -> bool:

@@ -12,15 +12,13 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from utils import ranks
 from utils.data.image_io import defect_of, raise_defects
-from utils.data.polyps import BATCHES_AHEAD, MEAN, STD
+from utils.data.polyps import MEAN, STD, read_shards
 from utils.data.scan_folders import Scan, find_scans
 from utils.data.scans import ScanOptions, ScanPixels, read_scan
 from utils.errors import UserError
@@ -29,7 +27,7 @@ from utils.progress import track
 from utils.runtime.memory import available_memory
 
 AUGMENTATION = 3  # tells its random numbers from those of the order and the split
-TURN = 20  # degrees either way
+MAX_DEGREES = 20  # degrees either way
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,12 @@ class Slice:
     """A slice of a scan.
 
     Attributes:
-        kept: its image (C,H,W) and labels (H,W), of a scan that is not to be read again.
+        cached: its image (C,H,W) and labels (H,W), of a scan that is not to be read again.
     """
 
     scan: Scan
     index: int
-    kept: tuple[np.ndarray, np.ndarray] | None = field(default=None, compare=False, repr=False)
+    cached: tuple[np.ndarray, np.ndarray] | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -50,8 +48,8 @@ class Slice:
 
     def read(self, options: ScanOptions) -> tuple[np.ndarray, np.ndarray]:
         """Image (C,H,W) and labels (H,W). Raises UserError when the file can no longer be read."""
-        if self.kept is not None:
-            return self.kept
+        if self.cached is not None:
+            return self.cached
         pixels = read_scan(self.scan, options)
         return pixels.image[self.index], pixels.labels[self.index]
 
@@ -64,7 +62,7 @@ class LabelledSlices:
 
     Attributes:
         scans: in the order of their names.
-        of_scan: the slices of each of them.
+        slices_of: the slices of each of them.
         labelled: those that show a class.
 
     Args:
@@ -80,13 +78,13 @@ class LabelledSlices:
                  names: str | Path | None = None):
         self.options, self.size = options, size
         self.scans = find_scans(folder, names)
-        self.room = available_memory()
-        self.of_scan: dict[Scan, list[Slice]] = {}
+        self.free_memory = available_memory()
+        self.slices_of: dict[Scan, list[Slice]] = {}
         self.labelled: set[Scan] = set()
         self.channels = self._check(folder, in_memory)
 
     def __len__(self) -> int:
-        return sum(len(self.of_scan[scan]) for scan in self.scans)
+        return sum(len(self.slices_of[scan]) for scan in self.scans)
 
     def subset(self, scans: list[Scan]) -> LabelledSlices:
         """A set of these scans of it, which are not checked again."""
@@ -96,7 +94,7 @@ class LabelledSlices:
 
     @property
     def slices(self) -> list[Slice]:
-        return [each for scan in self.scans for each in self.of_scan[scan]]
+        return [each for scan in self.scans for each in self.slices_of[scan]]
 
     @property
     def fingerprint(self) -> str:
@@ -115,7 +113,7 @@ class LabelledSlices:
             if pixels.labels.any():
                 self.labelled.add(scan)
             channels.setdefault(pixels.image.shape[1], scan)
-            self.of_scan[scan] = self._slices_of(scan, pixels, keep=in_memory or scan.is_volume)
+            self.slices_of[scan] = self._slices_of(scan, pixels, keep=in_memory or scan.is_volume)
 
         defects = prefetch(lambda scan: defect_of(decode, scan), self.scans, WORKERS, ahead=2 * WORKERS)
         raise_defects(track(defects, len(self.scans), f"checking {folder}", "scans"))
@@ -131,8 +129,8 @@ class LabelledSlices:
     def _slices_of(self, scan: Scan, pixels: ScanPixels, keep: bool) -> list[Slice]:
         if not keep:
             return [Slice(scan, index) for index in range(len(pixels.image))]
-        self.room -= pixels.image.nbytes + pixels.labels.nbytes
-        if self.room < 0:
+        self.free_memory -= pixels.image.nbytes + pixels.labels.nbytes
+        if self.free_memory < 0:
             raise UserError(f"{scan.image}: the memory does not hold the training set so far; take "
                             "volumes apart into slices, and --cache none")
         return [Slice(scan, index, (image, labels))
@@ -144,11 +142,11 @@ def slice_batches(train_set: LabelledSlices, batch_size: int, seed: int, epoch: 
                   ) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
     """Batches of one epoch: images (n,C,s,s) float32, labels (n,s,s) int32, and the batch's names.
 
-    What a slice looks like depends on ``seed``, ``epoch`` and its place in the order, which depends on the
-    former two. Of many processes each one gets the slices of its share, and the names of all.
+    What a slice looks like depends on ``seed``, ``epoch`` and its position in the order, which depends on the
+    former two. Of many processes each one gets the slices of its shard, and the names of all.
 
     Args:
-        augmented: draw turns and flips, see `augment`.
+        augmented: rotate and flip at random, see `augment`.
         workers, first_batch: as for `utils.data.polyps.epoch_batches`.
 
     Raises:
@@ -156,23 +154,15 @@ def slice_batches(train_set: LabelledSlices, batch_size: int, seed: int, epoch: 
     """
     slices = train_set.slices
     order = np.random.default_rng([seed, epoch]).permutation(len(slices)).tolist()
-    jobs = [(slices[index], (seed, epoch, place, AUGMENTATION) if augmented else None)
-            for place, index in enumerate(order)]
-    batches = [jobs[start:start + batch_size] for start in range(0, len(jobs), batch_size)][first_batch:]
-    shares = [batch[ranks.shard_of(len(batch)).images] for batch in batches]
+    jobs = [(slices[index], (seed, epoch, position, AUGMENTATION) if augmented else None)
+            for position, index in enumerate(order)]
     load = functools.partial(prepare_slice, options=train_set.options, size=train_set.size)
     shape = (train_set.channels + 1, train_set.size, 4 * train_set.size)  # bytes of float32
-    ahead = BATCHES_AHEAD * max(map(len, shares), default=1)
-    jobs = list(chain.from_iterable(shares))
-    with closing(prefetch_in_processes(load, jobs, shape, workers, ahead)) as planes:
-        for batch, share in zip(batches, shares):
-            arrays = np.stack(list(islice(planes, len(share)))).view(np.float32)
+    read = functools.partial(prefetch_in_processes, load, shape=shape, workers=workers)
+    with closing(read_shards(jobs, batch_size, first_batch, read)) as batches:
+        for batch, planes in batches:
+            arrays = planes.view(np.float32)
             yield arrays[:, :-1], arrays[:, -1].astype(np.int32), [job[0].name for job in batch]
-
-
-def batches_per_epoch(train_set: LabelledSlices, batch_size: int) -> int:
-    """How many batches `slice_batches` yields: the last, smaller one counts."""
-    return -(-len(train_set) // batch_size)
 
 
 def prepare_slice(job: tuple[Slice, tuple[int, ...] | None], options: ScanOptions, size: int) -> np.ndarray:
@@ -181,8 +171,8 @@ def prepare_slice(job: tuple[Slice, tuple[int, ...] | None], options: ScanOption
     Args:
         job: the slice, and the seed of its augmentation or None.
     """
-    piece, seed = job
-    image, labels = piece.read(options)
+    slice_, seed = job
+    image, labels = slice_.read(options)
     if seed is not None:
         image, labels = augment(image, labels, np.random.default_rng(seed))
     planes = np.concatenate([network_input(image[None], size)[0], resize_labels(labels, (size, size))[None]])
@@ -193,8 +183,8 @@ def augment(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator,
             ) -> tuple[np.ndarray, np.ndarray]:
     """Moves an image (C,H,W) and its labels (H,W) alike, as the published training does.
 
-    Half of them: quarter turns and a flip, drawn evenly; half of the rest: a turn by up to 20 degrees, by the
-    nearest pixel. The remaining quarter stays as it is.
+    Half of them: quarter turns and a flip, all equally likely; half of the rest: a rotation by up to 20
+    degrees, by the nearest pixel. The remaining quarter stays as it is.
     """
     choice = rng.random()
     if choice < 0.5:
@@ -202,7 +192,7 @@ def augment(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator,
         return tuple(np.ascontiguousarray(np.flip(np.rot90(each, quarters, axes=(-2, -1)), axis))
                      for each in (image, labels))
     if choice < 0.75:
-        degrees = int(rng.integers(-TURN, TURN))
+        degrees = int(rng.integers(-MAX_DEGREES, MAX_DEGREES))
         return tuple(ndimage.rotate(each, degrees, axes=(-2, -1), order=0, reshape=False)
                      for each in (image, labels))
     return image, labels

@@ -12,7 +12,7 @@ import pytest
 
 from jittor_pranet.training.multiclass import MulticlassTask, split
 from jittor_pranet.training.options import Config
-from tests.jittor_pranet.test_programs import draw_set, run
+from tests.jittor_pranet.test_programs import run, write_set
 from tests.jittor_pranet.training.test_resume import assert_same_run, log_of, position
 from tests.utils.data.test_slices import write_scan
 from utils.checkpoint import read_info, read_weights, save_arrays
@@ -146,7 +146,7 @@ def test_a_strangers_weights_may_say_anything(place):
 
 
 def test_weights_of_several_classes_are_refused_where_there_is_one(place):
-    draw_set(place / "polyps" / "One", 1)
+    write_set(place / "polyps" / "One", 1)
     output = run("test", "--task", "binary", "--weights", "whole/last.npz", "--test_path", "polyps",
                  "--testsize", SIZE, "--save_path", "none", "--device", "cpu", cwd=place, code=2)
     assert "whole/last.npz: are of 4 classes, this is for one" in output and "Traceback" not in output

@@ -18,7 +18,7 @@ import pytest
 
 from jittor_pranet.training.options import Config
 from jittor_pranet.training.validation import find_selection, mean_dice
-from tests.jittor_pranet.test_programs import ROOT, draw_set, run
+from tests.jittor_pranet.test_programs import ROOT, run, write_set
 from utils.checkpoint import read_checkpoint, read_info, read_weights
 from utils.data.image_io import find_pairs
 from utils.signals import Interruption
@@ -52,7 +52,7 @@ def position(folder: Path) -> dict:
 def place(tmp_path_factory) -> Path:
     """A training set, and an unbroken run of two epochs in whole/."""
     folder = tmp_path_factory.mktemp("training")
-    draw_set(folder / "train", 5)
+    write_set(folder / "train", 5)
     run("train", *OPTIONS, "--train_save", "whole", "--epoch", 2, "--seed", 3, cwd=folder)
     return folder
 
@@ -152,7 +152,7 @@ def test_a_full_disk_stops_with_a_message_and_loses_nothing(place):
 ])
 def test_mistakes_with_resume_are_one_line_and_exit_code_2(place, arguments, message):
     if not (place / "other").exists():
-        draw_set(place / "other", 4)
+        write_set(place / "other", 4)
         (place / "weights").mkdir()
         shutil.copy(place / "whole" / "last.npz", place / "weights" / "state.npz")
     output = run("train", *arguments, "--device", "cpu", cwd=place, code=2)
@@ -191,7 +191,7 @@ def held_out_dice(weights: Path, train_path: Path, seed: int) -> float:
 
 def test_the_other_encoder_resumes_to_the_same_bits(tmp_path):
     """Its DropPath draws anew at each step; stopped within a batch."""
-    draw_set(tmp_path / "train", 3)
+    write_set(tmp_path / "train", 3)
     options = (*OPTIONS, "--model_type", "PVT-PraNet-V2", "--val_fraction", 0)
     run("train", *options, "--train_save", "whole", "--max_steps", 5, cwd=tmp_path)
     run("train", *options, "--train_save", "parts", "--max_steps", 2, cwd=tmp_path)
@@ -227,8 +227,8 @@ def test_a_loss_that_is_not_finite_names_its_images_and_keeps_the_snapshot(place
 
 
 def test_the_published_choice_on_test_sets_is_made_by_name_with_a_warning(place):
-    draw_set(place / "tests" / "One", 2)
-    draw_set(place / "tests" / "Two", 3)
+    write_set(place / "tests" / "One", 2)
+    write_set(place / "tests" / "Two", 3)
     output = run("train", *OPTIONS, "--train_save", "leak", "--max_steps", 2, "--test_path", "tests",
                  "--select_on_test", "One", "Two", cwd=place)
     assert "warning: --select_on_test chooses best.npz on test sets" in output

@@ -307,4 +307,4 @@ def test_a_map_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 @pytest.mark.parametrize("count, text", [(1, "0"), (2, "0, 1"), (3, "0, 1 and 1 more")])
 def test_names_some(count, text):
-    assert name_some([str(number) for number in range(count)], most=2) == text
+    assert name_some([str(number) for number in range(count)], limit=2) == text

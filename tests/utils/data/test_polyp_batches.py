@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.polyp_sets import draw_set, error_of
+from tests.helpers.polyp_sets import error_of, write_set
 from tests.utils.test_parallel import readers
 from utils.data.polyps import MEAN, STD, TrainSet, batches_per_epoch, epoch_batches
 from utils.errors import UserError
@@ -21,7 +21,7 @@ from utils.runtime.memory import available_memory
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    return draw_set(tmp_path / "TrainDataset", 7)
+    return write_set(tmp_path / "TrainDataset", 7)
 
 
 def reading_threads() -> list[threading.Thread]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.helpers.compare import assert_close
 from tests.helpers.paths import ROOT
-from tests.helpers.polyp_sets import draw_set, error_of, save
+from tests.helpers.polyp_sets import error_of, save, write_set
 from utils.data.polyps import (
     MEAN,
     STD,
@@ -28,7 +28,7 @@ needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the benchmark's 
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    return draw_set(tmp_path / "TrainDataset", 7)
+    return write_set(tmp_path / "TrainDataset", 7)
 
 
 # ---- preprocessing

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.compare import assert_close, parity_bound
-from tests.jittor_pranet.test_programs import ROOT, draw_set, run
+from tests.jittor_pranet.test_programs import ROOT, run, write_set
 from tests.utils.data.test_slices import write_scan
 from utils import ranks
 from utils.checkpoint import read_info, read_weights
@@ -74,7 +74,7 @@ def test_shares_make_up_the_batch(as_process, total, count):
 
 @pytest.mark.parametrize(("first_batch", "workers"), [(0, 0), (1, 2)])
 def test_processes_read_their_images_of_the_same_batches(tmp_path, as_process, first_batch, workers):
-    draw_set(tmp_path / "train", 9)
+    write_set(tmp_path / "train", 9)
     train_set = TrainSet(tmp_path / "train", 32)
     wholes = list(epoch_batches(train_set, 4, 0, 1, 0, first_batch))
     parts = []
@@ -126,7 +126,7 @@ def test_layers_and_messages_of_three_processes():
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    draw_set(folder / "train", 9)
+    write_set(folder / "train", 9)
     return folder
 
 

@@ -19,7 +19,7 @@ from utils.errors import UserError
 from utils.parallel import WORKERS, prefetch
 from utils.progress import track
 
-STOPPING = {
+ERRORS = {
     "image without mask": "give it a mask, or take it out",
     "mask without image": "give it an image, or take it out",
     "same stem": "images and masks are paired by stem, so keep one",
@@ -27,7 +27,7 @@ STOPPING = {
     "mask of another size": "give image and mask the same size",
     "no polyp in any mask": "labels 0 and 1 must be multiplied by 255",
 }
-REMARKABLE = {
+WARNINGS = {
     "no image file": "left out",
     "coloured mask": "training takes its brightness, evaluate refuses it",
     "grey mask": "has levels besides 0 and 255: training takes them as is, evaluate cuts at mid-grey",
@@ -37,7 +37,7 @@ REMARKABLE = {
     "image twice": "has the same pixels as another of the set",
     "image of another set": "has the same pixels: what is trained on must not be tested on",
 }
-"""Kinds of findings in the order they are told, and what they mean. The first stop training or evaluation."""
+"""Kinds of findings in their order, and what they mean. Errors stop training or evaluation."""
 
 SOURCES = {"Kvasir": re.compile("c[0-9a-z]{24}"), "CVC-ClinicDB": re.compile(r"\d+")}
 """The sources of the benchmark's training set by the files' stems; not all of Kvasir's begin with cju."""
@@ -56,25 +56,25 @@ class Finding:
 
 @dataclass
 class Findings:
-    """What was found in the set of a folder.
+    """The findings in the set of a folder.
 
     Attributes:
-        stopping, remarkable: kinds of findings and what they mean.
+        errors, warnings: kinds of findings and what they mean.
         findings: by kind, every kind that there is, in the order of both.
     """
 
-    stopping: ClassVar[dict[str, str]]
-    remarkable: ClassVar[dict[str, str]]
+    errors: ClassVar[dict[str, str]]
+    warnings: ClassVar[dict[str, str]]
     root: Path
     findings: dict[str, list[Finding]] = field(init=False)
 
     def __post_init__(self):
-        self.findings = {kind: [] for kind in (*self.stopping, *self.remarkable)}
+        self.findings = {kind: [] for kind in (*self.errors, *self.warnings)}
 
     @property
-    def stops(self) -> int:
+    def error_count(self) -> int:
         """The number of findings that stop training or evaluation."""
-        return sum(len(self.findings[kind]) for kind in self.stopping)
+        return sum(len(self.findings[kind]) for kind in self.errors)
 
     def add(self, kind: str, path: Path, detail: str = "") -> None:
         self.findings[kind].append(Finding(os.path.relpath(path, self.root), detail))
@@ -89,7 +89,7 @@ class Survey(Findings):
         pixels: digest of the pixels of every readable image, by its path from the set's folder.
     """
 
-    stopping, remarkable = STOPPING, REMARKABLE
+    errors, warnings = ERRORS, WARNINGS
     images: int
     masks: int
     sources: Counter = field(default_factory=Counter)
@@ -121,35 +121,35 @@ def survey_pairs(root: Path, training: bool = False) -> Survey:
     images, masks = map(_by_stem, inside)
     if not images:
         raise UserError(f"{root / 'images'}: holds no image; it holds {describe(inside[0])}")
-    found = Survey(root, sum(map(len, images.values())), sum(map(len, masks.values())))
+    survey = Survey(root, sum(map(len, images.values())), sum(map(len, masks.values())))
     if training:
-        found.sources.update(map(source_of, images))
+        survey.sources.update(map(source_of, images))
     for path in chain(*inside):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
-            found.add("no image file", path)
+            survey.add("no image file", path)
     for files in (images, masks):
         for path, *others in files.values():
             for other in others:
-                found.add("same stem", other, f"as {path.name}")
+                survey.add("same stem", other, f"as {path.name}")
     if with_masks:
-        _compare_stems(found, images, masks)
-    pictures = _read_all(found, images, masks)
-    _look_at_masks(found, images, masks, pictures)
+        _compare_stems(survey, images, masks)
+    pictures = _read_all(survey, images, masks)
+    _check_masks(survey, images, masks, pictures)
     if training:
-        _require_a_polyp(found, [pictures[path] for path, *_ in masks.values() if path in pictures])
-    return found
+        _require_a_polyp(survey, [pictures[path] for path, *_ in masks.values() if path in pictures])
+    return survey
 
 
 def find_copies(surveys: Iterable[Survey]) -> None:
     """Adds the images that a set holds twice, and those that are in an earlier set already."""
     seen: dict[str, tuple[Survey, str]] = {}
-    for found in surveys:
-        for file, digest in found.pixels.items():
-            first, original = seen.setdefault(digest, (found, file))
-            if first is not found:
-                found.add("image of another set", found.root / file, f"{first.root.name}/{original}")
+    for survey in surveys:
+        for file, digest in survey.pixels.items():
+            first, original = seen.setdefault(digest, (survey, file))
+            if first is not survey:
+                survey.add("image of another set", survey.root / file, f"{first.root.name}/{original}")
             elif original != file:
-                found.add("image twice", found.root / file, f"as {original}")
+                survey.add("image twice", survey.root / file, f"as {original}")
 
 
 def source_of(stem: str) -> str:
@@ -161,35 +161,35 @@ def source_of(stem: str) -> str:
 
 
 def _by_stem(paths: list[Path]) -> dict[str, list[Path]]:
-    found = defaultdict(list)
+    files = defaultdict(list)
     for path in paths:
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            found[path.stem].append(path)
-    return found
+            files[path.stem].append(path)
+    return files
 
 
-def _compare_stems(found: Survey, images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> None:
+def _compare_stems(survey: Survey, images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> None:
     for kind, files, others in (("image without mask", images, masks), ("mask without image", masks, images)):
         for stem, paths in files.items():
             if stem not in others:
-                found.add(kind, paths[0])
+                survey.add(kind, paths[0])
 
 
-def _read_all(found: Survey, images: dict[str, list[Path]], masks: dict[str, list[Path]],
+def _read_all(survey: Survey, images: dict[str, list[Path]], masks: dict[str, list[Path]],
               ) -> dict[Path, Picture]:
     """What every readable file shows; the others are findings. The images' sizes and digests are noted."""
     jobs = [(read, path) for read, files in ((_read_image, images), (_read_mask, masks))
             for path in chain(*files.values())]
     pictures = {}
     results = prefetch(_attempt, jobs, WORKERS, ahead=4 * WORKERS)
-    for (_, path), picture in zip(jobs, track(results, len(jobs), f"checking {found.root.name}", "files")):
+    for (_, path), picture in zip(jobs, track(results, len(jobs), f"checking {survey.root.name}", "files")):
         if isinstance(picture, str):
-            found.add("unreadable", path, picture)
+            survey.add("unreadable", path, picture)
             continue
         pictures[path] = picture
         if picture.digest:
-            found.sizes["{}x{}".format(*picture.size)] += 1
-            found.pixels[str(path.relative_to(found.root))] = picture.digest
+            survey.sizes["{}x{}".format(*picture.size)] += 1
+            survey.pixels[str(path.relative_to(survey.root))] = picture.digest
     return pictures
 
 
@@ -216,34 +216,34 @@ def _read_mask(path: Path) -> Picture:
     return Picture(grey.size, levels=np.array(grey.histogram()), colours=colours)
 
 
-def _look_at_masks(found: Survey, images: dict[str, list[Path]], masks: dict[str, list[Path]],
-                   pictures: dict[Path, Picture]) -> None:
+def _check_masks(survey: Survey, images: dict[str, list[Path]], masks: dict[str, list[Path]],
+                 pictures: dict[Path, Picture]) -> None:
     for stem, (path, *_) in masks.items():
         mask = pictures.get(path)
         if mask is None:
             continue
         image = pictures.get(images[stem][0]) if stem in images else None
         if image is not None and image.size != mask.size:
-            found.add("mask of another size", path, "{}x{}, its image {}x{}".format(*mask.size, *image.size))
+            survey.add("mask of another size", path, "{}x{}, its image {}x{}".format(*mask.size, *image.size))
         if mask.colours:
-            found.add("coloured mask", path, mask.colours)
+            survey.add("coloured mask", path, mask.colours)
         between, total = int(mask.levels[1:255].sum()), int(mask.levels.sum())
         if between:
             levels = np.count_nonzero(mask.levels[1:255])
-            found.add("grey mask", path, f"{levels} levels in {100 * between / total:.1f} % of it")
+            survey.add("grey mask", path, f"{levels} levels in {100 * between / total:.1f} % of it")
         if mask.levels[0] == total:
-            found.add("empty mask", path)
+            survey.add("empty mask", path)
         elif _brightest(mask) < 128:
-            found.add("faint mask", path, f"up to {_brightest(mask)} of 255")
+            survey.add("faint mask", path, f"up to {_brightest(mask)} of 255")
         elif not mask.levels[:128].any():
-            found.add("full mask", path)
+            survey.add("full mask", path)
 
 
-def _require_a_polyp(found: Survey, masks: list[Picture]) -> None:
+def _require_a_polyp(survey: Survey, masks: list[Picture]) -> None:
     """Adds a finding where training would learn that there are no polyps."""
     brightest = max(map(_brightest, masks), default=255)
     if brightest < 128:
-        found.add("no polyp in any mask", found.root / "masks", f"none is brighter than {brightest} of 255")
+        survey.add("no polyp in any mask", survey.root / "masks", f"none is brighter than {brightest} of 255")
 
 
 def _brightest(mask: Picture) -> int:

@@ -19,7 +19,7 @@ from utils.errors import UserError
 from utils.parallel import WORKERS, prefetch
 from utils.progress import track
 
-STOPPING = {
+ERRORS = {
     "image without label": "give it a label, or take it out",
     "label without image": "give it an image, or take it out",
     "same name": "images and labels are paired by name, so keep one",
@@ -30,7 +30,7 @@ STOPPING = {
     "colour among grey": "the images of a set must all be grey, or all in colour",
     "no class in any label": "expected labels from 1 up",
 }
-REMARKABLE = {
+WARNINGS = {
     "no scan file": "left out",
     "class in no label": "nothing of it can be learned or measured",
     "empty label": "shows background alone",
@@ -41,7 +41,7 @@ REMARKABLE = {
     "image of another set": "has the same pixels: what is trained on must not be tested on",
     "patient of another set": "by the name: whom is trained on must not be tested on",
 }
-"""Kinds of findings in the order they are told, and what they mean. The first stop training or evaluation."""
+"""Kinds of findings in their order, and what they mean. Errors stop training or evaluation."""
 
 KINDS_OF_ERRORS = ((ShapeError, "wrong shape"), (LabelError, "unknown label"), (ScaleError, "unscaled image"))
 APART_MM = 0.1  # what a label may lie beside its image, for rounded headers
@@ -57,11 +57,11 @@ class ScanSurvey(Findings):
         groups: the scans of each patient.
         sizes: how many scans have which, as "DxHxW", "HxW" of pictures and slices.
         spacings: how many scans have which, in mm along D, H, W; None for those without.
-        voxels, shown: of each class, how many voxels it has and how many scans show it.
+        voxels, scans_with: of each class, how many voxels it has and how many scans show it.
         digests: of the pixels of every slice that is not constant, by the scan's image.
     """
 
-    stopping, remarkable = STOPPING, REMARKABLE
+    errors, warnings = ERRORS, WARNINGS
     classes: int
     scans: int = 0
     slices: int = 0
@@ -69,12 +69,12 @@ class ScanSurvey(Findings):
     sizes: Counter = field(default_factory=Counter)
     spacings: Counter = field(default_factory=Counter)
     voxels: np.ndarray = field(init=False)
-    shown: np.ndarray = field(init=False)
+    scans_with: np.ndarray = field(init=False)
     digests: dict[Path, list[str]] = field(default_factory=dict)
 
     def __post_init__(self):
         super().__post_init__()
-        self.voxels, self.shown = np.zeros((2, self.classes), np.int64)
+        self.voxels, self.scans_with = np.zeros((2, self.classes), np.int64)
 
 
 @dataclass(frozen=True)
@@ -101,43 +101,43 @@ def survey_scans(folder: Path, options: ScanOptions, list_file: str | os.PathLik
         UserError: there is no scan, or a name of the list is missing.
     """
     scans, defects = look_for_scans(folder, list_file)
-    found = ScanSurvey(Path(folder), options.num_class, len(scans))
+    survey = ScanSurvey(Path(folder), options.num_class, len(scans))
     for defect in defects:
         alone = defect.kind.endswith(("without label", "without image"))
-        found.add(defect.kind, defect.path, "" if alone else defect.detail.split("; ")[0])
+        survey.add(defect.kind, defect.path, "" if alone else defect.detail.split("; ")[0])
     for path in sorted({path for scan in scans for path in list_folder(scan.image.parent)}):
         if path.is_file() and not scan_files.kind_of(path) and path.suffix not in LISTS:
-            found.add("no scan file", path)
+            survey.add("no scan file", path)
     contents = prefetch(lambda scan: _content(scan, options), scans, WORKERS, ahead=2 * WORKERS)
-    read = list(zip(scans, track(contents, len(scans), f"checking {found.root.name}", "scans")))
+    read = list(zip(scans, track(contents, len(scans), f"checking {survey.root.name}", "scans")))
     for scan, content in read:
-        found.groups.setdefault(scan.group, []).append(scan.image)
+        survey.groups.setdefault(scan.group, []).append(scan.image)
         for kind, detail in content.problems:
-            found.add(kind, scan.label if "label" in kind else scan.image, detail)
+            survey.add(kind, scan.label if "label" in kind else scan.image, detail)
         if content.shape:
-            _note(found, scan, content, training)
-    _compare(found, [(scan, content) for scan, content in read if content.shape], training)
-    return found
+            _note(survey, scan, content, training)
+    _compare(survey, [(scan, content) for scan, content in read if content.shape], training)
+    return survey
 
 
 def find_scan_copies(surveys: list[ScanSurvey]) -> None:
     """Adds scans that share slices or patients with an earlier set, or slices with others of their own."""
     seen: dict[str, tuple[int, Path]] = {}
     patients: dict[str, Path] = {}
-    for number, found in enumerate(surveys):
-        for path, digests in found.digests.items():
+    for number, survey in enumerate(surveys):
+        for path, digests in survey.digests.items():
             firsts = Counter(seen.setdefault(digest, (number, path)) for digest in digests)
             for (first, original), count in firsts.items():
                 place = os.path.relpath(original, surveys[first].root.parent)
                 where = f"{count} of {len(digests)} slices as in {place}"
                 if first != number:
-                    found.add("image of another set", path, where)
+                    survey.add("image of another set", path, where)
                 elif original != path:
-                    found.add("image twice", path, where)
-        for group, paths in found.groups.items():
-            first = patients.setdefault(group, found.root)
-            if first is not found.root:
-                found.add("patient of another set", paths[0], f"{group}, as in {first.name}")
+                    survey.add("image twice", path, where)
+        for group, paths in survey.groups.items():
+            first = patients.setdefault(group, survey.root)
+            if first is not survey.root:
+                survey.add("patient of another set", paths[0], f"{group}, as in {first.name}")
 
 
 def _content(scan: Scan, options: ScanOptions) -> Content:
@@ -181,39 +181,39 @@ def _apart(scan: Scan, shape: tuple[int, ...]) -> list[tuple[str, str]]:
     return [("label elsewhere", f"by up to {apart:.3g} mm")] if apart > APART_MM else []
 
 
-def _note(found: ScanSurvey, scan: Scan, content: Content, training: bool) -> None:
+def _note(survey: ScanSurvey, scan: Scan, content: Content, training: bool) -> None:
     """Adds a scan to the counts."""
-    found.slices += content.shape[0] if scan.is_volume else 1
-    found.sizes["x".join(map(str, content.shape))] += 1
-    found.spacings[content.spacing and tuple(round(size, 3) for size in content.spacing)] += 1
-    found.digests[scan.image] = content.digests
+    survey.slices += content.shape[0] if scan.is_volume else 1
+    survey.sizes["x".join(map(str, content.shape))] += 1
+    survey.spacings[content.spacing and tuple(round(size, 3) for size in content.spacing)] += 1
+    survey.digests[scan.image] = content.digests
     if content.counts is None:
         if training:
-            found.add("image without label", scan.image)
+            survey.add("image without label", scan.image)
         return
-    known = content.counts[:found.classes]
-    found.voxels += known
-    found.shown += known > 0
-    unknown = np.flatnonzero(content.counts[found.classes:]) + found.classes
+    known = content.counts[:survey.classes]
+    survey.voxels += known
+    survey.scans_with += known > 0
+    unknown = np.flatnonzero(content.counts[survey.classes:]) + survey.classes
     if len(unknown):
-        found.add("unknown label", scan.label, f"{name_some(list(map(str, unknown)))} in "
+        survey.add("unknown label", scan.label, f"{name_some(list(map(str, unknown)))} in "
                                                f"{content.counts[unknown].sum()} voxels")
     elif not known[1:].any():
-        found.add("empty label", scan.label)
+        survey.add("empty label", scan.label)
 
 
-def _compare(found: ScanSurvey, read: list[tuple[Scan, Content]], training: bool) -> None:
+def _compare(survey: ScanSurvey, read: list[tuple[Scan, Content]], training: bool) -> None:
     """Adds what shows when the scans of a set are held against each other."""
     for scan, content in read:
         if content.is_colour and not all(other.is_colour for _, other in read):
-            found.add("colour among grey", scan.image)
-        if content.spacing is None and set(found.spacings) != {None}:
-            found.add("without spacing", scan.image)
-    if not found.shown.any():
+            survey.add("colour among grey", scan.image)
+        if content.spacing is None and set(survey.spacings) != {None}:
+            survey.add("without spacing", scan.image)
+    if not survey.scans_with.any():
         return
-    if not found.shown[1:].any():
+    if not survey.scans_with[1:].any():
         if training:
-            found.add("no class in any label", found.root)
+            survey.add("no class in any label", survey.root)
         return
-    for number in np.flatnonzero(found.shown == 0):
-        found.add("class in no label", found.root, f"class {number}")
+    for number in np.flatnonzero(survey.scans_with == 0):
+        survey.add("class in no label", survey.root, f"class {number}")

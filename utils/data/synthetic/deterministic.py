@@ -1,4 +1,4 @@
-"""Weights, images and masks drawn from their names, so that figures of one program can be held by another.
+"""Weights, images and masks seeded by their names, so that several programs can be compared on them.
 
 A stream is NumPy's legacy generator seeded with the CRC-32 of "seed:tag"; it is the same on every machine.
 """

@@ -1,4 +1,4 @@
-"""Draws polyps: pictures that pass for endoscopy at a glance, with their masks. To try programs on, no more.
+"""Synthetic polyps: pictures that pass for endoscopy at a glance, with masks. To try programs on, no more.
 
 A picture is a height field, the wall of the colon with its folds and the polyps on it, painted with mucosa
 and vessels, lit by the lamp beside the lens, and seen by a noisy camera through an octagonal window. Lengths
@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter, zoom
 ASPECTS = (384 / 288, 574 / 500, 622 / 530, 626 / 547)  # width / height of CVC-ClinicDB, CVC-300 and Kvasir
 
 
-def draw_polyp(rng: np.random.Generator, height: int) -> tuple[np.ndarray, np.ndarray]:
+def synthetic_polyp(rng: np.random.Generator, height: int) -> tuple[np.ndarray, np.ndarray]:
     """A picture, uint8 (H, W, 3), and its mask, uint8 (H, W) of 0 and 255, with one polyp or two."""
     width = round(height * rng.choice(ASPECTS))
     y, x = np.mgrid[:height, :width] / height
@@ -39,7 +39,7 @@ def draw_polyp(rng: np.random.Generator, height: int) -> tuple[np.ndarray, np.nd
 def _noise(rng: np.random.Generator, shape: tuple[int, int], cells: float) -> np.ndarray:
     """Smooth noise of deviation about 1 that changes over 1/``cells`` of the height."""
     coarse = [max(4, round(cells * side / shape[0])) for side in shape]
-    return zoom(rng.normal(size=coarse), [side / few for side, few in zip(shape, coarse)], order=3)
+    return zoom(rng.normal(size=coarse), [side / cell for side, cell in zip(shape, coarse)], order=3)
 
 
 def _colon(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

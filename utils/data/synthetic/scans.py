@@ -1,4 +1,4 @@
-"""Draws scans of the abdomen, grey as CT is, with label maps of their organs. To try programs on, no more.
+"""Synthetic scans of the abdomen, grey as CT is, with label maps of organs. To try programs on, no more.
 
 A patient is a stack of slices: a body with fat, muscle, spine and gas, and organs that have their place, size
 and grey level by their class, and vary from patient to patient. Lengths are in units of the picture's side,
@@ -11,13 +11,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
 GOLDEN_ANGLE = np.pi * (3 - 5 ** 0.5)
-MAX_DRAWN = 16  # classes; more organs have no room
+MAX_CLASSES = 16  # classes; more organs have no room
 THICKNESS, PIXEL = (2.5, 5.0), (180.0, 260.0)  # mm: between slices; a picture's side
 FAT, MUSCLE, TISSUE, BONE = 0.2, 0.5, 0.42, 0.95  # grey levels of what is no organ
 
 
-def draw_patient(rng: np.random.Generator, classes: int, depth: int, side: int,
-                 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
+def synthetic_scan(rng: np.random.Generator, classes: int, depth: int, side: int,
+                   ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
     """A scan, float32 (D, H, W) in [0, 1], its labels, uint8 below ``classes``, and its spacing in mm."""
     z, y, x = np.meshgrid(np.linspace(-0.5, 0.5, depth), *[(np.arange(side) + 0.5) / side - 0.5] * 2,
                           indexing="ij")
@@ -58,9 +58,9 @@ def _body(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[np.nd
 def _organ(rng: np.random.Generator, organ: int, classes: int, z: np.ndarray, y: np.ndarray, x: np.ndarray,
            ) -> np.ndarray:
     """Where an organ is (bool): a wobbly ellipsoid; the classes spread as a sunflower's seeds do."""
-    share = (classes - organ - 0.3) / (classes - 1)  # the first lie outside, where there is most room
-    angle, away = organ * GOLDEN_ANGLE + 2.6, 0.27 * share ** 0.5
-    radius = 0.21 / (classes - 1) ** 0.4 * (0.75 + 0.5 * share)
+    fraction = (classes - organ - 0.3) / (classes - 1)  # the first lie outside, where there is most room
+    angle, away = organ * GOLDEN_ANGLE + 2.6, 0.27 * fraction ** 0.5
+    radius = 0.21 / (classes - 1) ** 0.4 * (0.75 + 0.5 * fraction)
     centre = rng.normal([0.05 * np.sin(5 * organ), away * np.sin(angle) - 0.03, away * np.cos(angle)], 0.015)
     sides = radius * rng.normal([1, 1, 1.2], 0.06) * [3.2, 1, 1]
     inner = sum(((axis - middle) / half) ** 2 for axis, middle, half in zip((z, y, x), centre, sides))
@@ -70,4 +70,4 @@ def _organ(rng: np.random.Generator, organ: int, classes: int, z: np.ndarray, y:
 def _noise(rng: np.random.Generator, shape: tuple[int, int, int], cells: float) -> np.ndarray:
     """Smooth noise of deviation about 1 that changes over 1/``cells`` of the side, slowly along the stack."""
     coarse = [4, *[max(4, round(cells))] * 2]
-    return zoom(rng.normal(size=coarse), [side / few for side, few in zip(shape, coarse)], order=3)
+    return zoom(rng.normal(size=coarse), [side / cell for side, cell in zip(shape, coarse)], order=3)
