@@ -18,12 +18,13 @@ from jittor_pranet.prediction.images import predict_images
 from jittor_pranet.prediction.output import (
     COLUMNS,
     FOLDERS,
+    OUTPUTS,
+    SETTINGS_FILE,
     TABLE,
     Plan,
     check_settings,
     is_complete,
     pending,
-    protect,
     write_settings,
 )
 from jittor_pranet.prediction.videos import predict_videos
@@ -33,6 +34,7 @@ from utils.csv_log import CsvLog, read_rows
 from utils.data.image_io import describe
 from utils.data.inputs import Source, find_inputs
 from utils.errors import UserError, printable
+from utils.outputs import check_outputs, output_folder
 from utils.parallel import WORKERS
 from utils.progress import Progress
 from utils.signals import Interruption
@@ -73,31 +75,26 @@ def batch_size(text: str) -> int | str:
 def run(args: argparse.Namespace) -> int:
     out = Path(os.path.abspath(args.out))
     inputs = find_inputs(args.inputs, out)
-    protect(inputs, out)
+    read = [*(source.path for source in inputs.sources), args.weights]
+    check_outputs([out / name for name in OUTPUTS], read)
     checkpoint = read_checkpoint(args.weights, with_sha256=True)
     args.model_type = args.model_type or network_of(checkpoint)
     settings = {"weights": checkpoint.sha256, **{name: getattr(args, name) for name in SETTINGS}}
     if not args.overwrite:
         check_settings(out, settings)
-    earlier = [] if args.overwrite else read_rows(out / TABLE, COLUMNS)
-    done = {row[0]: row for row in earlier if is_complete(out, row)}
-    table = CsvLog(out / TABLE, COLUMNS, done.values())
-    write_settings(out, settings)
-    left = pending(inputs, done, out)
-    segmenter = load_segmenter(PolypSegmenter, checkpoint, args)
-    del checkpoint  # the network holds its weights now
-    batch = AUTO_BATCH[segmenter.device] if args.batch == "auto" else args.batch
-    plan = Plan(out, args.threshold, args.minmax, batch, args.workers)
-    print(f"{segmenter.model_type}: {len(left)} files on {segmenter.device}")
-    counts = Counter(bad=len(inputs.defects))
-    with Interruption() as interruption, Progress(len(left), "predicting", "file") as progress:
-        for defect in inputs.defects:
-            progress.say(printable(f"left out: {defect}"))
-        try:
-            predict(segmenter, left, plan, table, counts, progress, interruption)
-        except UserError:
-            if not interruption.signal:  # which a scheduler sends to the worker processes as well
-                raise
+    may_replace = args.overwrite or (out / SETTINGS_FILE).exists()
+    with output_folder(out, OUTPUTS, read, "predict", may_replace):
+        earlier = [] if args.overwrite else read_rows(out / TABLE, COLUMNS)
+        done = {row[0]: row for row in earlier if is_complete(out, row)}
+        table = CsvLog(out / TABLE, COLUMNS, done.values())
+        write_settings(out, settings)
+        left = pending(inputs, done, out)
+        segmenter = load_segmenter(PolypSegmenter, checkpoint, args)
+        del checkpoint  # the network holds its weights now
+        batch = AUTO_BATCH[segmenter.device] if args.batch == "auto" else args.batch
+        plan = Plan(out, args.threshold, args.minmax, batch, args.workers)
+        print(f"{segmenter.model_type}: {len(left)} files on {segmenter.device}")
+        counts, interruption = predict(segmenter, left, inputs.defects, plan, table)
     named = " (named above)" if counts["bad"] else ""
     print(f"{counts['good']} predicted, {len(done)} done before, {counts['bad']} left out for a "
           f"defect{named}")
@@ -105,22 +102,32 @@ def run(args: argparse.Namespace) -> int:
         print(f"neither images nor videos: {describe(inputs.others)}")
     print(f"results: {out}")
     if interruption.signal:
-        print(f"stopped with {len(left) - progress.done} files to go; run again to complete")
+        to_go = len(left) + len(inputs.defects) - counts["good"] - counts["bad"]
+        print(f"stopped with {to_go} files to go; run again to complete")
         return interruption.exit_code
     return 1 if counts["bad"] else 0
 
 
-def predict(segmenter: PolypSegmenter, sources: list[Source], plan: Plan, table: CsvLog,
-            counts: Counter, progress: Progress, interruption: Interruption) -> None:
-    """Predicts images, then videos, until a signal comes; counts the good and the bad."""
+def predict(segmenter: PolypSegmenter, sources: list[Source], defects: list[str], plan: Plan, table: CsvLog,
+            ) -> tuple[Counter, Interruption]:
+    """Predicts images, then videos, until a signal comes; counts the good and the bad, ``defects`` too."""
     images, videos = ([source for source in sources if source.is_video == kind] for kind in (False, True))
-    with closing(predict_images(segmenter, images, plan)) as rows:
-        for source, outcome in chain(rows, predict_videos(segmenter, videos, plan, interruption)):
-            if isinstance(outcome, UserError):
-                progress.say(f"left out: {outcome}")
-            else:
-                table.add(outcome)
-            counts["bad" if isinstance(outcome, UserError) else "good"] += 1
-            progress.step(note=source.name)
-            if interruption.signal:
-                break
+    counts = Counter(bad=len(defects))
+    with Interruption() as interruption, Progress(len(sources), "predicting", "file") as progress, \
+            closing(predict_images(segmenter, images, plan)) as rows:
+        for defect in defects:
+            progress.say(printable(f"left out: {defect}"))
+        try:
+            for source, outcome in chain(rows, predict_videos(segmenter, videos, plan, interruption)):
+                if isinstance(outcome, UserError):
+                    progress.say(f"left out: {outcome}")
+                else:
+                    table.add(outcome)
+                counts["bad" if isinstance(outcome, UserError) else "good"] += 1
+                progress.step(note=source.name)
+                if interruption.signal:
+                    break
+        except UserError:
+            if not interruption.signal:  # which a scheduler sends to the worker processes as well
+                raise
+    return counts, interruption

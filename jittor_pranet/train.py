@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -12,18 +14,29 @@ from jittor_pranet.cli.scan_options import add_scan_arguments
 from jittor_pranet.training.binary import BinaryTask
 from jittor_pranet.training.multiclass import MulticlassTask
 from jittor_pranet.training.options import Config, new_config, resumed_config
-from jittor_pranet.training.snapshot import BEST, LAST, STATE, Snapshot, open_folder, read_snapshot
+from jittor_pranet.training.snapshot import (
+    BEST,
+    LAST,
+    STATE,
+    WEIGHT_FILES,
+    Snapshot,
+    read_snapshot,
+    remove_unfinished,
+)
 from jittor_pranet.training.task import Task
 from jittor_pranet.training.tensorboard import TensorBoardLog
-from jittor_pranet.training.trainer import LOG, Trainer
+from jittor_pranet.training.trainer import CURVES, EPOCH_LOG, LOG, SAMPLES, Trainer
 from lib.registry import GAINS, NETWORKS, TASKS
 from utils import ranks
 from utils.errors import UserError
+from utils.outputs import output_folder
 from utils.parallel import WORKERS
 from utils.runtime import collectives
 from utils.runtime.memory import is_device_full
 
 TASK_CLASSES = {"binary": BinaryTask, "multiclass": MulticlassTask}
+TENSORBOARD = "tensorboard"
+RUN_FILES = (*WEIGHT_FILES, LOG, EPOCH_LOG, CURVES, SAMPLES, TENSORBOARD)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
            type=fraction, metavar="DECAY")
     option("max_steps", "stop after N optimizer steps; a batch makes three, multiclass one", type=whole(1),
            metavar="N")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="begin anew in a --train_save that holds an earlier run, which is deleted")
     parser.add_argument("--save_every", type=whole(1), default=1, metavar="N",
                         help="epochs between snapshots")
     parser.add_argument("--save_steps", type=whole(1), default=None, metavar="N",
@@ -105,31 +120,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     ranks.check_launcher()
     flags = vars(args)
-    folder, snapshot = find_run(flags.get("resume"), flags.get("train_save"))
+    folder, snapshot = find_run(flags.get("resume"), flags.get("train_save"), args.overwrite)
     config = resumed_config(flags, snapshot.config, str(snapshot.source)) if snapshot else new_config(flags)
     if config.select_on_test and ranks.is_rank_0():
         print("warning: --select_on_test chooses best.npz on test sets, whose scores then say too much; "
               "--val_fraction is the honest way", file=sys.stderr)
-    task = TASK_CLASSES[config.task](config, in_memory=args.cache == "ram")
-    device = prepare_device(args.device, config.precision, args.plain_ops)
-    check_agreement(config, task, snapshot)
-    tensorboard = None
-    if ranks.is_rank_0():
-        open_folder(folder)
-        tensorboard = TensorBoardLog(folder / "tensorboard") if args.tensorboard else None
-    trainer = Trainer(config, folder, task, args.workers, snapshot, tensorboard)
-    print(f"{config.model_type}: {task}, batches of {config.batchsize}, {trainer.total_steps} steps "
-          f"on {device}" + (f" in {ranks.WORLD_SIZE} processes" if ranks.WORLD_SIZE > 1 else ""))
-    if snapshot:
-        print(f"resumed after step {trainer.position.step}")
-    del snapshot  # the network and the optimizer hold its arrays now
-    try:
-        code = trainer.run(args.save_every, args.save_steps)
-    except RuntimeError as error:
-        if not is_device_full(error):
-            raise
-        raise UserError(f"the GPU's memory does not hold batches of {config.batchsize} images at up to "
-                        f"{max(task.sizes)} pixels; take a smaller --batchsize or --trainsize") from None
+    with run_folder(folder, config, resumed=snapshot is not None, overwrite=args.overwrite):
+        task = TASK_CLASSES[config.task](config, in_memory=args.cache == "ram")
+        device = prepare_device(args.device, config.precision, args.plain_ops)
+        check_agreement(config, task, snapshot)
+        tensorboard = TensorBoardLog(folder / TENSORBOARD) if args.tensorboard and ranks.is_rank_0() else None
+        trainer = Trainer(config, folder, task, args.workers, snapshot, tensorboard)
+        print(f"{config.model_type}: {task}, batches of {config.batchsize}, {trainer.total_steps} steps "
+              f"on {device}" + (f" in {ranks.WORLD_SIZE} processes" if ranks.WORLD_SIZE > 1 else ""))
+        if snapshot:
+            print(f"resumed after step {trainer.position.step}")
+        del snapshot  # the network and the optimizer hold its arrays now
+        code = train(trainer, args.save_every, args.save_steps)
     print(f"weights: {folder / LAST}")
     for file, dice in trainer.position.best.items():
         print(f"best {'weights' if file == BEST else 'average'}: {folder / file} (mDice {dice:.4f})")
@@ -138,13 +145,27 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def find_run(resume: str | None, save: str | None) -> tuple[Path, Snapshot | None]:
+def train(trainer: Trainer, save_every: int, save_steps: int | None) -> int:
+    """Trains and returns the exit code. Raises UserError where the device's memory is too small."""
+    try:
+        return trainer.run(save_every, save_steps)
+    except RuntimeError as error:
+        if not is_device_full(error):
+            raise
+        raise UserError(f"the GPU's memory does not hold batches of {trainer.config.batchsize} images at up "
+                        f"to {max(trainer.task.sizes)} pixels; take a smaller --batchsize or --trainsize"
+                        ) from None
+
+
+def find_run(resume: str | None, save: str | None, overwrite: bool) -> tuple[Path, Snapshot | None]:
     """The folder of the run and the snapshot to resume from, if any, by --resume and --train_save.
 
     Raises:
         UserError: the flags name no folder or two, a folder to resume holds no state, or that of a new run
-            holds an earlier one.
+            holds an earlier one that is not to be overwritten.
     """
+    if resume and overwrite:
+        raise UserError("--overwrite: begins anew, --resume goes on; give one of them")
     if resume in (None, "auto") and save is None:
         raise UserError("--train_save is missing: the folder for the weights and logs")
     if resume not in (None, "auto"):
@@ -154,13 +175,34 @@ def find_run(resume: str | None, save: str | None) -> tuple[Path, Snapshot | Non
                             "leave --train_save out")
         return folder, read_snapshot(folder)
     folder = Path(save)
-    earlier = next((name for name in (STATE, LAST) if (folder / name).exists()), None)
-    if resume == "auto":
-        return folder, read_snapshot(folder) if earlier == STATE else None
-    if earlier:
-        raise UserError(f"{folder}: holds an earlier run ({earlier}); go on with it by --resume {folder}, or "
-                        "choose another --train_save")
+    earlier = next((name for name in WEIGHT_FILES if (folder / name).exists()), None)
+    if resume == "auto" and earlier == STATE:
+        return folder, read_snapshot(folder)
+    if earlier and not overwrite:
+        way = (f"go on with it by --resume {folder}" if earlier == STATE else
+               f"it has no {STATE} to go on from: start from its weights by --weights in another folder")
+        raise UserError(f"{folder}: holds an earlier run ({earlier}); {way}, or choose another --train_save; "
+                        "--overwrite deletes it")
     return folder, None
+
+
+@contextlib.contextmanager
+def run_folder(folder: Path, config: Config, resumed: bool, overwrite: bool) -> Iterator[None]:
+    """Lets rank 0 write a run's files in ``folder``, where nothing of a killed or an earlier run is left.
+
+    Raises:
+        UserError: see `output_folder`.
+    """
+    if not ranks.is_rank_0():
+        yield
+        return
+    inputs = [path for path in (config.train_path, config.val_path, config.test_path, config.weights,
+                                config.backbone_weights, config.train_list, config.val_list) if path]
+    with output_folder(folder, RUN_FILES, inputs, "train", may_replace=resumed or overwrite):
+        remove_unfinished(folder)
+        for name in WEIGHT_FILES if overwrite else ():
+            (folder / name).unlink(missing_ok=True)
+        yield
 
 
 def check_agreement(config: Config, task: Task, snapshot: Snapshot | None) -> None:

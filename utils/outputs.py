@@ -25,28 +25,32 @@ MAX_MARKER = 1 << 20  # bytes that are read of it
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike]) -> None:
-    """Refuses outputs that are inputs or lie in one; links are followed.
+    """Refuses outputs that are inputs, or one of which lies in the other; links are followed.
 
     Args:
         inputs: files, and folders all of whose files are read.
 
     Raises:
-        UserError: one of ``outputs`` does.
+        UserError: there is such a pair.
     """
     read = {Path(path).resolve(): path for path in inputs}
-    for output in outputs:
-        place = output.resolve()
+    written = {path.resolve(): path for path in outputs}
+    for place, output in written.items():
         for each in (place, *place.parents):
             if each in read:
                 what = "is" if each == place else "lies in"
                 raise UserError(f"{output}: {what} {read[each]}, which is read; write to another folder")
+    for place, path in read.items():
+        for each in place.parents:
+            if each in written:
+                raise UserError(f"{path}: lies in {written[each]}, which is written; write to another folder")
 
 
 def check_output_file(path: Path, inputs: Iterable[str | os.PathLike], may_replace: bool = False) -> None:
     """Refuses to write a file where one is.
 
     Raises:
-        UserError: ``path`` is an input or lies in one, or is there and ``may_replace`` is false.
+        UserError: `check_outputs` refuses; ``path`` is there and ``may_replace`` is false.
     """
     check_outputs([path], inputs)
     if os.path.lexists(path) and not may_replace:
@@ -65,7 +69,7 @@ def output_folder(folder: Path, names: Iterable[str], inputs: Iterable[str | os.
         may_replace: write over what is there, whoever wrote it.
 
     Raises:
-        UserError: an output is an input or lies in one, or is there and was not written by a program of ours;
+        UserError: `check_outputs` refuses; an output is there and was not written by a program of ours;
             another process writes there; the folder cannot be written.
     """
     names = list(names)

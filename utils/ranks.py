@@ -21,7 +21,7 @@ WORLD_SIZE = int(os.environ.get(SIZE_VARIABLE, 1))
 RANK = int(os.environ.get("OMPI_COMM_WORLD_RANK", 0))
 LOCAL_RANK = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", 0))  # among those of this machine
 
-# What other launchers tell of the number of their processes; their processes would know nothing of each other.
+# Where other launchers tell how many processes they have started, which know nothing of each other.
 LAUNCHERS = {"SLURM_STEP_NUM_TASKS": "srun", "PMI_SIZE": "the mpiexec of another MPI than Open MPI",
              "MV2_COMM_WORLD_SIZE": "the mpirun of MVAPICH", "WORLD_SIZE": "torchrun"}
 
@@ -35,12 +35,14 @@ def is_rank_0() -> bool:
 
 def check_launcher() -> None:
     """Raises UserError where a launcher other than Open MPI's mpirun has started several processes."""
+    if SIZE_VARIABLE in os.environ:
+        return
     for variable, launcher in LAUNCHERS.items():
         count = os.environ.get(variable, "")
-        if SIZE_VARIABLE not in os.environ and count.isdecimal() and int(count) > 1:
+        if count.isdecimal() and int(count) > 1:
             raise UserError(f"{launcher} has started {count} processes ({variable}), each of which would "
-                            f"train for itself; start them by Open MPI, in a Slurm job too: mpirun -np {count} "
-                            f"./run_train.sh ...; for runs apart from each other unset {variable}")
+                            "train for itself; start them by Open MPI, in a Slurm job too: mpirun -np "
+                            f"{count} ./run_train.sh ...; for runs apart from each other unset {variable}")
 
 
 @dataclass(frozen=True)

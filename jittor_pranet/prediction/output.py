@@ -16,7 +16,8 @@ from utils.files import atomic_write
 from utils.metrics.regions import find_regions
 
 MAPS, MASKS, OVERLAYS, VIDEOS = FOLDERS = "maps", "masks", "overlays", "videos"
-TABLE, SETTINGS = "predictions.csv", "settings.json"
+TABLE, SETTINGS_FILE = "predictions.csv", "settings.json"
+OUTPUTS = (*FOLDERS, TABLE, SETTINGS_FILE)
 REGION_COLUMNS = ["area_px", "area_percent", "components", "confidence", "highest", "boxes"]
 COLUMNS = ["output", "file", "width", "height", "frames", *REGION_COLUMNS]
 MAX_BOXES = 100  # of the largest components: a cell has to end somewhere
@@ -33,21 +34,14 @@ class Plan:
     workers: int
 
 
-def protect(inputs: Inputs, out: Path) -> None:
-    """Raises UserError where an output could take the place of an input."""
-    for source in inputs.sources:
-        if any(out / folder in source.path.parents for folder in FOLDERS):
-            raise UserError(f"{source.path}: lies where --out {out} has its outputs; choose another --out")
-
-
 def check_settings(out: Path, settings: dict) -> None:
     """Raises UserError if ``out`` holds results made with others, or results that are not of this program."""
-    path = out / SETTINGS
+    path = out / SETTINGS_FILE
     if not path.exists():
         there = [f"{folder}/" for folder in FOLDERS if (out / folder).exists()]
         if there:
-            raise UserError(f"{out}: holds {', '.join(there)} but no {SETTINGS} of an earlier run; choose "
-                            "another --out, or write over them with --overwrite")
+            raise UserError(f"{out}: holds {', '.join(there)} but no {SETTINGS_FILE} of an earlier run; "
+                            "choose another --out, or write over them with --overwrite")
         return
     try:
         earlier = dict(json.loads(path.read_bytes()))
@@ -62,7 +56,7 @@ def check_settings(out: Path, settings: dict) -> None:
 
 
 def write_settings(out: Path, settings: dict) -> None:
-    with atomic_write(out / SETTINGS) as file:
+    with atomic_write(out / SETTINGS_FILE) as file:
         file.write(json.dumps(settings, indent=1).encode() + b"\n")
 
 

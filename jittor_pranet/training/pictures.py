@@ -30,7 +30,7 @@ def write_curves(path: Path, steps: list[dict], epochs: list[dict], losses: list
         steps, epochs: the rows of log.csv and epochs.csv.
         losses, scores: their columns to draw.
     """
-    charts = [_smooth_chart("losses", {name: [(row["step"], row[name]) for row in steps] for name in losses})]
+    charts = [_smooth_chart("losses", {name: _measured(steps, name) for name in losses})]
     dice = {label: points for label, column in (("weights", "val_mDice"), ("average", "ema_mDice"))
             if (points := _measured(epochs, column))}
     if dice:

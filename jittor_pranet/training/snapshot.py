@@ -17,6 +17,7 @@ from utils.errors import UserError
 
 STATE, LAST, BEST = "state.npz", "last.npz", "best.npz"
 AVERAGE, BEST_AVERAGE = "ema.npz", "best_ema.npz"
+WEIGHT_FILES = (STATE, LAST, BEST, AVERAGE, BEST_AVERAGE)
 FORMAT = 2  # of state.npz
 
 Parts = dict[str, dict]  # {kind: {published name: variable}}
@@ -58,20 +59,13 @@ class Snapshot:
         return {name[len(prefix):]: array for name, array in self.arrays.items() if name.startswith(prefix)}
 
 
-def open_folder(path: str) -> Path:
-    """The folder of a run, made if it is not there, without what a killed run has left half written.
-
-    Raises:
-        UserError: it cannot be made or written.
-    """
-    folder = Path(path)
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a killed run has left half written. Raises UserError where that cannot be done."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob(".*.part"):
             part.unlink()
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
-    return folder
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
 
 
 def read_snapshot(folder: Path) -> Snapshot:

@@ -28,12 +28,12 @@ from jittor_pranet.training.task import Task, Validation
 from jittor_pranet.training.tensorboard import TensorBoardLog
 from utils import ranks
 from utils.checkpoint import load_encoder_weights, load_weights
-from utils.errors import UserError
+from utils.errors import UserError, printable
 from utils.progress import Progress
 from utils.runtime import backend, collectives
 from utils.signals import Interruption
 
-LOG, EPOCH_LOG = "log.csv", "epochs.csv"
+LOG, EPOCH_LOG, CURVES, SAMPLES = "log.csv", "epochs.csv", "curves.png", "samples.png"
 BEST_FILES = {"val_mDice": BEST, "ema_mDice": BEST_AVERAGE}  # by the column of the log that chooses them
 
 
@@ -46,6 +46,12 @@ def learning_rate(config: Config, epoch: int, step: int) -> float:
     return rate * min((step + 1) / config.warmup_steps, 1.0) if config.warmup_steps else rate
 
 
+def _mean(values: list[float | None]) -> float | None:
+    """The mean of what is there: a log may have been lost, or have had other columns."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 @dataclass(frozen=True)
 class Step:
     """A step that a GPU may still be at work on; its losses are this rank's part."""
@@ -55,7 +61,6 @@ class Step:
     size: int
     lr: float
     stems: list[str]
-    start: float
     losses: list
 
 
@@ -73,7 +78,7 @@ class Trainer:
         self.epoch_steps = task.batches_per_epoch * len(task.sizes)
         self.total_steps = min(config.epochs * self.epoch_steps, config.max_steps or math.inf)
         self._build(fresh=snapshot is None)
-        self.position = Position()
+        self.position, self.saved = Position(), snapshot is not None
         self.step: Step | None = None  # begun, and not yet ended
         self.last_end = 0.0
         if snapshot:
@@ -134,11 +139,13 @@ class Trainer:
                         return interruption.exit_code
                     if save_steps and self.position.step % save_steps == 0:
                         self.save()
-                if not self.end_epoch(epoch, interruption):
+                validations = self.end_epoch(epoch, interruption)
+                if validations is None or (epoch + 1) % save_every == 0 or epoch + 1 == last:
                     self.save()
+                if validations is None:
                     return interruption.exit_code
-                if (epoch + 1) % save_every == 0 or epoch + 1 == last:
-                    self.save()
+                if ranks.is_rank_0():
+                    self.draw(validations)
         return 0
 
     def record(self, log: StepLog, row: dict) -> None:
@@ -153,6 +160,7 @@ class Trainer:
     def train_epoch(self, epoch: int) -> Iterator[None]:
         """Begins the steps of an epoch that are left to do; yields after each."""
         jt, sizes = backend.jt, self.task.sizes
+        self.last_end = time.perf_counter()
         first_batch, first_size = divmod(self.position.step - epoch * self.epoch_steps, len(sizes))
         for images, targets, stems in self.task.batches(epoch, self.workers, first_batch):
             images, targets = jt.array(images).stop_grad(), jt.array(targets).stop_grad()
@@ -166,9 +174,9 @@ class Trainer:
     def begin_step(self, images, targets, stems: list[str], epoch: int, size: int) -> None:
         """Hands one optimizer step on this shard of a batch to the device.
 
-        A GPU is at work on the step before while this one is planned.
+        A GPU is at work on the step before while this one is planned; a CPU does one after the other.
         """
-        jt, start, done = backend.jt, time.perf_counter(), self.position.step
+        jt, done = backend.jt, self.position.step
         np.random.seed(np.random.SeedSequence([self.config.seed, done]).generate_state(4))
         new_size = done - self.first_step < len(self.task.sizes)
         lr, shard = learning_rate(self.config, epoch, done), ranks.shard_of(len(stems))
@@ -182,7 +190,9 @@ class Trainer:
                     self.average.step()
                     jt.sync_all()
         self.position.step += 1
-        self.step = Step(self.position.step, epoch + 1, size, lr, stems, start, losses)
+        self.step = Step(self.position.step, epoch + 1, size, lr, stems, losses)
+        if not jt.flags.use_cuda:
+            self.end_step()
 
     def end_step(self) -> None:
         """Waits for the step that was begun, if any, and logs its losses."""
@@ -196,7 +206,7 @@ class Trainer:
                             "lower --lr, or look at these images and masks. The last snapshot in "
                             f"{self.folder} is of before")
         end = time.perf_counter()
-        seconds, self.last_end = end - max(step.start, self.last_end), end
+        seconds, self.last_end = end - self.last_end, end
         row = {"step": step.number, "epoch": step.epoch, "size": step.size, "lr": step.lr,
                **dict(zip(self.losses, (sum(losses), *losses))),
                "seconds": round(seconds, 4), "images_per_s": round(len(step.stems) / seconds, 2)}
@@ -204,19 +214,22 @@ class Trainer:
             self.record(self.log, row)
         self.progress.step(note=self.progress_text(row))
 
-    def end_epoch(self, epoch: int, interruption: Interruption) -> bool:
-        """Validates, keeps the best weights, logs and draws; False after a signal."""
+    def end_epoch(self, epoch: int, interruption: Interruption) -> dict[str, Validation] | None:
+        """Validates, keeps the best weights, logs. Returns the validations by column; None after a signal."""
         self.end_step()
+        columns = self.best_columns if self.task.selects else ()
+        if columns and not self.saved:
+            self.save()  # so that the best weights never lie alone: they are written before the epoch's state
         start, validations = time.perf_counter(), {}
-        for column in self.best_columns if self.task.selects else ():
+        for column in columns:
             with self.average.in_place() if column == "ema_mDice" else nullcontext():
                 validations[column] = self.validate(column, interruption)
             if validations[column] is None:
-                return False
+                return None
         if ranks.is_rank_0():
             self.report(epoch, validations, time.perf_counter() - start)
         self.position.ended = self.position.step
-        return True
+        return validations
 
     def validate(self, column: str, interruption: Interruption) -> Validation | None:
         """Scores of the network as it is; None after a signal.
@@ -237,21 +250,30 @@ class Trainer:
         return validations
 
     def report(self, epoch: int, validations: dict[str, Validation], seconds: float) -> None:
-        """Logs and draws an epoch and its validations, which took ``seconds``."""
+        """Logs an epoch and its validations, which took ``seconds``."""
         dice, scores = dict.fromkeys(self.best_columns), dict.fromkeys(self.task.score_names)
         for column, each in validations.items():
             dice[column] = each.dice
             if BEST_FILES[column] == BEST:
                 scores.update(each.scores)
-                self.task.write_samples(self.folder / "samples.png", each.samples,
-                                        f"step {self.position.step}, mDice {each.dice:.4f} of all")
         rows = [row for row in self.log.rows if row["epoch"] == epoch + 1]
-        means = {name: sum(row[name] for row in rows) / len(rows) for name in self.losses}
-        seconds += sum(row["seconds"] for row in rows)
-        self.record(self.epoch_log, {"step": self.position.step, "epoch": epoch + 1, "lr": rows[-1]["lr"],
+        means = {name: _mean([row[name] for row in rows]) for name in self.losses}
+        seconds += sum(row["seconds"] or 0.0 for row in rows)
+        lr = learning_rate(self.config, epoch, self.position.step - 1)
+        self.record(self.epoch_log, {"step": self.position.step, "epoch": epoch + 1, "lr": lr,
                                      **means, **dice, **scores, "seconds": round(seconds, 1)})
-        write_curves(self.folder / "curves.png", self.log.rows, self.epoch_log.rows, self.losses[1:],
-                     self.task.score_names)
+
+    def draw(self, validations: dict[str, Validation]) -> None:
+        """Draws curves and samples; what keeps them from being drawn does not end the run."""
+        try:
+            write_curves(self.folder / CURVES, self.log.rows, self.epoch_log.rows, self.losses[1:],
+                         self.task.score_names)
+            for column, each in validations.items():
+                if BEST_FILES[column] == BEST:
+                    title = f"step {self.position.step}, mDice {each.dice:.4f} of all"
+                    self.task.write_samples(self.folder / SAMPLES, each.samples, title)
+        except (UserError, OSError, ValueError) as error:
+            self.progress.say(f"not drawn: {printable(error)}")
 
     def save(self) -> None:
         """Writes a snapshot, which every rank waits for."""
@@ -260,6 +282,8 @@ class Trainer:
             write_snapshot(self.folder, self.parts(), self.position, asdict(self.config),
                            self.task.fingerprint)
         collectives.barrier()
+        self.saved = True
+        self.last_end = time.perf_counter()  # the next step's time is without this
 
     def parts(self) -> dict[str, dict]:
         """All variables that a snapshot holds, by kind and published name."""

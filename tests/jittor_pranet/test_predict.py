@@ -354,7 +354,7 @@ def test_outputs_never_take_the_place_of_inputs(tmp_path, capsys):
     draw(tmp_path / "out" / "maps" / "a.png")
     before = files_of(tmp_path / "out")
     assert run(tmp_path, tmp_path / "out" / "maps", "--overwrite") == 2
-    assert "lies where --out" in capsys.readouterr().err
+    assert "out/maps, which is written" in capsys.readouterr().err
     assert files_of(tmp_path / "out") == before
 
 
@@ -390,7 +390,7 @@ def test_a_place_that_cannot_be_written_is_named_before_the_network_is_loaded(tm
     (tmp_path / "file").touch()
     monkeypatch.setattr(predict, "load_segmenter", None)
     assert run(tmp_path, out="file/out") == 2
-    assert f"error: {tmp_path}/file/out/predictions.csv: cannot be written" in capsys.readouterr().err
+    assert f"error: {tmp_path}/file/out: cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

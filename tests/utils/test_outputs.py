@@ -62,13 +62,13 @@ def start(tmp_path):
 
 @pytest.mark.parametrize(("output", "refused"), [
     ("data/set", True), ("data/set/images/maps", True), ("link/images", True), ("data/set/../set", True),
-    ("data/list.txt", True), ("data", False), ("data/settle", False), ("elsewhere", False)])
+    ("data/list.txt", True), ("data", True), ("data/settle", False), ("elsewhere", False)])
 def test_an_output_is_no_input_and_lies_in_none(tmp_path, output, refused):
     (tmp_path / "data" / "set" / "images").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "data" / "set")
     inputs = [tmp_path / "data" / "set", tmp_path / "data" / "list.txt"]
     if refused:
-        with pytest.raises(UserError, match="which is read; write to another folder"):
+        with pytest.raises(UserError, match="write to another folder"):
             check_outputs([tmp_path / output], inputs)
     else:
         check_outputs([tmp_path / output], inputs)

@@ -66,6 +66,26 @@ def test_a_log_goes_on_after_the_step_it_is_resumed_at(tmp_path):
         "step,loss,mDice", f"1,{1 / 3},", f"2,{2 / 3},", "3,0.5,0.25"]
 
 
+def test_a_log_with_other_columns_is_gone_on_with(tmp_path):
+    (tmp_path / "log.csv").write_text("step,old,loss\n1,0.5,2.0\n2,0.25,1.0\n3,0.125,0.5\n")
+    log = StepLog(tmp_path / "log.csv", ("step", "loss", "new"), step=2)
+    log.record(step=3, loss=0.75, new=7)
+    assert (tmp_path / "log.csv").read_text().split() == [
+        "step,loss,new,old", "1,2.0,,0.5", "2,1.0,,0.25", "3,0.75,7,"]
+    write_curves(tmp_path / "curves.png", log.rows, log.rows, ["loss", "new"])
+
+
+@pytest.mark.parametrize(("text", "rows"), [("", []), ("step", []), ("\xff\xfe\n1\n", None), ("a,b\n", None)])
+def test_a_file_that_is_no_log(tmp_path, text, rows):
+    (tmp_path / "log.csv").write_text(text, encoding="latin-1")
+    if rows is None:
+        with pytest.raises(UserError, match="is no log of a training"):
+            StepLog(tmp_path / "log.csv", ("step", "loss"), step=2)
+        assert (tmp_path / "log.csv").read_text(encoding="latin-1") == text
+    else:
+        assert StepLog(tmp_path / "log.csv", ("step", "loss"), step=2).rows == rows
+
+
 def test_a_new_run_begins_a_new_log(tmp_path):
     (tmp_path / "log.csv").write_text("step\n1\n")
     StepLog(tmp_path / "log.csv", ("step",), step=0)
