@@ -15,7 +15,8 @@ from scipy.ndimage import binary_dilation
 from jittor_pranet.reports.overlay import MAP_COLOUR, overlay
 from tests.helpers.clips import RATE, draw_frames, rotate_clip, write_clip
 from tests.helpers.damage import damage
-from tests.jittor_pranet.test_predict import files_of, green_network, largest_file, rows, run
+from tests.helpers.green_network import files_of, green_network, rows, run
+from tests.jittor_pranet.test_predict_resumed import largest_file
 from utils.data.video import redraw, suffix_of_copy
 from utils.errors import BadFile
 
