@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from contextlib import closing
@@ -21,7 +20,7 @@ from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.data.polyps import TestImages, find_test_sets
 from utils.data.scan_sets import find_scan_sets, scan_set_folders
 from utils.data.scans import LABEL_MAPS
-from utils.files import PROJECT_ROOT
+from utils.files import child_environment
 from utils.outputs import output_folder
 from utils.parallel import WORKERS
 from utils.progress import Progress
@@ -160,4 +159,4 @@ def evaluate(task: Task, save_path: Path, test_path: str, flags: list[str]) -> i
     command = [sys.executable, "-m", "jittor_pranet", "evaluate", "--pred_root", str(save_path),
                "--gt_root", test_path, "--datasets", *sets, "--result_path", str(save_path / EVALUATION),
                *flags]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}).returncode
+    return subprocess.run(command, env=child_environment()).returncode

@@ -15,6 +15,12 @@ from utils.errors import UserError
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
+def child_environment() -> dict[str, str]:
+    """The environment of a process of ours started anywhere: our modules come before the user's."""
+    paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike, mode: str = "wb", **options) -> Iterator[IO]:
     """Opens a file beside ``path`` for writing and renames it to ``path`` when the block ends well.

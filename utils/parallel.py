@@ -27,6 +27,7 @@ import numpy as np
 
 from utils.errors import UserError
 
+PROGRAMS = "jittor_pranet"
 WORKERS = min(4, os.cpu_count() or 1)  # unless the user says how many
 Item, Result = TypeVar("Item"), TypeVar("Result")
 NAME = "reader"  # of the processes, for tests and debuggers
@@ -146,7 +147,8 @@ def _context(function: Callable) -> BaseContext:
     survive a fork.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([getattr(function, "func", function).__module__])  # func: of a partial
+    # The programs' package finds ours before packages of the same names in the folder we were started in.
+    context.set_forkserver_preload([PROGRAMS, getattr(function, "func", function).__module__])  # of a partial
     return context
 
 

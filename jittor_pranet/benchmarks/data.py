@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import functools
 import itertools
-import os
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from jittor_pranet.benchmarks.timing import shortest
 from utils.data.polyps import TrainSet, epoch_batches
 from utils.errors import UserError
-from utils.files import PROJECT_ROOT
+from utils.files import child_environment
 
 STEPS = 3  # that training makes on a batch, one at each scale
 
@@ -99,8 +98,8 @@ def _training_seconds(options: Options) -> float:
                    "--train_save", folder, "--model_type", *options.model_type,
                    "--trainsize", options.trainsize, "--batchsize", options.batchsize,
                    "--max_steps", 2 * STEPS, "--device", options.device]
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
-        if subprocess.run(list(map(str, command)), env=environment, stdout=subprocess.DEVNULL).returncode:
+        if subprocess.run(list(map(str, command)), env=child_environment(),
+                          stdout=subprocess.DEVNULL).returncode:
             raise UserError("the training to be timed has failed, see above; --step_seconds does without it")
         with open(Path(folder) / "log.csv", newline="") as log:
             return sum(float(row["seconds"]) for row in list(csv.DictReader(log))[STEPS:])

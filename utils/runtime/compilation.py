@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
-import os
 import select
 import subprocess
 import sys
@@ -82,8 +81,7 @@ def report_kernels(what: str, folder: Path) -> Iterator[None]:
     watcher = None
     if ranks.is_rank_0():
         command = [sys.executable, "-m", "utils.runtime.compilation", what, str(folder)]
-        watcher = subprocess.Popen(command, stdin=subprocess.PIPE,
-                                   env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)})
+        watcher = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT_ROOT)
     try:
         yield
     except RuntimeError as error:

@@ -18,7 +18,7 @@ import pytest
 from jittor_pranet.__main__ import main
 from jittor_pranet.training.snapshot import WEIGHT_FILES, read_snapshot
 from tests.helpers.paths import visible_files
-from tests.jittor_pranet.test_programs import ROOT, draw_set, run, start
+from tests.jittor_pranet.test_programs import ROOT, run, start, write_set
 from utils.checkpoint import read_info, save_arrays
 
 OPTIONS = ("--train_path", "train", "--trainsize", 64, "--batchsize", 2, "--device", "cpu")
@@ -28,7 +28,7 @@ OPTIONS = ("--train_path", "train", "--trainsize", 64, "--batchsize", 2, "--devi
 def place(tmp_path_factory) -> Path:
     """A training set, and a run of an epoch in whole/."""
     folder = tmp_path_factory.mktemp("folders")
-    draw_set(folder / "train", 5)
+    write_set(folder / "train", 5)
     run("train", *OPTIONS, "--train_save", "whole", "--epoch", 1, cwd=folder)
     return folder
 
