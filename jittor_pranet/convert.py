@@ -16,6 +16,7 @@ import numpy as np
 
 from jittor_pranet.cli.arguments import whole
 from lib.registry import GAINS, NETWORKS, check_size, class_count, find_network, identify_network
+from lib.trained import settings_of
 from utils.checkpoint import Checkpoint, read_checkpoint, save_arrays
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         content = write_pth(args.out, weights)
     else:
         num_class = args.num_class or class_count(weights) or 1
-        gain = args.gain or (info["gain"] if info.get("gain") in GAINS else GAINS[0])
+        gain = args.gain or settings_of(checkpoint).get("gain", GAINS[0])
         shape = 1 if args.grey else 3, args.testsize, args.testsize
         content = write_onnx(args.out, checkpoint, model_type, num_class, gain, shape)
     print(f"{args.out}: {model_type}, {content}")

@@ -16,10 +16,10 @@ from jittor_pranet.testing.multiclass import MulticlassTask
 from jittor_pranet.testing.task import MapOptions, Task
 from lib.inference import PolypSegmenter, ScanSegmenter
 from lib.registry import TASKS
+from lib.trained import settings_of
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.data.polyps import TestImages, find_test_sets
 from utils.data.scan_sets import find_scan_sets, scan_set_folders
-from utils.data.scans import LABEL_MAPS
 from utils.files import child_environment
 from utils.outputs import output_folder
 from utils.parallel import WORKERS
@@ -28,13 +28,7 @@ from utils.signals import Interruption
 
 OVERLAYS, EVALUATION = "overlays", "evaluation"  # folders beside those of the sets
 TESTSIZE = {"binary": 352, "multiclass": 224}  # as published
-# How scans were read in training, as weights say; what a stranger's file may say, too.
-REMEMBERED = {
-    "num_class": lambda value: isinstance(value, int),
-    "slice_axis": lambda value: value in (0, 1, 2),
-    "window": lambda value: isinstance(value, list) and [*map(type, value)] == [float, float],
-    "label_map": lambda value: value in list(LABEL_MAPS),
-}
+REMEMBERED = ("num_class", "slice_axis", "window", "label_map")  # how scans were read in training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     checkpoint = read_checkpoint(args.weights)
-    take_from_weights(args, checkpoint.info)
+    take_from_weights(args, checkpoint)
     folders, save_path = set_folders(args), Path(args.save_path)
     beside = [name for name, wanted in ((OVERLAYS, args.overlays), (EVALUATION, args.evaluate)) if wanted]
     with output_folder(save_path, [*folders, *beside], [*folders.values(), args.weights], "test"):
@@ -131,20 +125,20 @@ def write_maps(task: Task) -> int:
     return 0
 
 
-def take_from_weights(args: argparse.Namespace, info: dict) -> None:
+def take_from_weights(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
     """Sets flags that were left out to what the weights say of themselves, or to the published values.
 
     Raises:
-        UserError: a flag is for the other task.
+        UserError: the weights say what no training has, or a flag is for the other task.
     """
-    args.task = args.task or (info["task"] if info.get("task") in list(TASKS) else "binary")
+    said = settings_of(checkpoint)
+    args.task = args.task or said.get("task", "binary")
     check_task_flags("test", args.task, vars(args))
     if args.task == "multiclass":
-        for name, is_sound in REMEMBERED.items():
-            if getattr(args, name) is None and is_sound(info.get(name)):
-                setattr(args, name, info[name])
-        trained = info.get("trainsize")
-        args.testsize = args.testsize or (trained if isinstance(trained, int) else None)
+        for name in REMEMBERED:
+            if getattr(args, name) is None:
+                setattr(args, name, said.get(name))
+        args.testsize = args.testsize or said.get("trainsize")
     args.testsize = args.testsize or TESTSIZE[args.task]
 
 

@@ -11,7 +11,8 @@ from typing import Callable, Union
 import numpy as np
 from PIL import Image
 
-from lib.registry import GAINS, check_size, find_network
+from lib.registry import GAINS, check_size
+from lib.trained import settings_of
 from utils.checkpoint import Checkpoint, load_weights, read_checkpoint
 from utils.data.image_io import name_some, read_rgb
 from utils.data.polyps import normalise
@@ -168,10 +169,9 @@ def argmax_labels(logits) -> np.ndarray:
 
 def network_of(checkpoint: Checkpoint) -> str:
     """The name of the network that a file of ours says it is of. Raises UserError if it says nothing."""
-    name = checkpoint.info.get("model_type")
-    if not isinstance(name, str):
+    name = settings_of(checkpoint).get("model_type")
+    if name is None:
         raise UserError(f"{checkpoint}: does not say which network it is of; give --model_type")
-    find_network(name)
     return name
 
 
@@ -197,10 +197,10 @@ def load_model(model_type: str, checkpoint: Checkpoint, num_class: int | None = 
     """
     from lib.assembly import build_model
 
-    info = checkpoint.info  # a stranger's, perhaps
+    said = settings_of(checkpoint)
     if num_class is None:
-        num_class = info["num_class"] if isinstance(info.get("num_class"), int) else 1
-    model = build_model(model_type, num_class, gain or info.get("gain") or GAINS[0])
+        num_class = said.get("num_class", 1)
+    model = build_model(model_type, num_class, gain or said.get("gain", GAINS[0]))
     unexpected = load_weights(model, checkpoint, allow_unexpected=True).unexpected
     if unexpected:
         print(f"{checkpoint}: {len(unexpected)} names are not part of {model_type} and are left out: "

@@ -10,6 +10,7 @@ from utils.errors import UserError
 GAINS = ("softmax", "sigmoid", "difference")  # of DSRA: see `lib.ops.dsra_gain`
 TASKS = ("binary", "multiclass")
 SIZE_DIVISOR = 32  # the encoders halve height and width five times
+MAX_SIZE = 8192  # of an image's side: an activation of the first layers takes some GB there
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,10 @@ def find_network(name: str) -> Network:
 
 
 def check_size(*sides: int) -> None:
-    """Raises UserError, naming the nearest sizes that would do, unless all sides are multiples of 32."""
+    """Raises UserError, naming the nearest sizes that would do, unless all are multiples of 32 up to 8192."""
     for side in sides:
+        if side > MAX_SIZE:
+            raise UserError(f"image size {side} is too large, at most {MAX_SIZE} is expected")
         if side < SIZE_DIVISOR or side % SIZE_DIVISOR:
             below = max(side // SIZE_DIVISOR, 1) * SIZE_DIVISOR
             raise UserError(f"image size {side} is not a multiple of {SIZE_DIVISOR}; {below} or "
