@@ -114,8 +114,8 @@ def _chart(title: str, lines: dict[str, Points], marks: bool = False,
     draw, font = ImageDraw.Draw(chart), _font(13)
     left, top, right, bottom = MARGIN[0], MARGIN[1], PANEL[0] - MARGIN[2], PANEL[1] - MARGIN[3]
     points = [point for line in lines.values() for point in line]
-    heights = [y for _, y in points]
-    x_ticks = ticks(0, max(0, *(x for x, _ in points)), MAX_STEPS)
+    heights = [y for _, y in points] or [0.0]  # where the log was lost
+    x_ticks = ticks(0, max([0, *(x for x, _ in points)]), MAX_STEPS)
     y_ticks = ticks(min(heights), max(heights), MAX_STEPS)
 
     decimals = max(0, -int(np.floor(np.log10(y_ticks[1] - y_ticks[0]) + 1e-9)))
