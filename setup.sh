@@ -1,6 +1,7 @@
 # Sourced by the run_*.sh scripts: defines `prepare REQUIREMENTS`, which sets PYTHON to an interpreter that has them.
 #
-# In this order: $PYTHON, the active virtual environment, .venv beside this file (made where it is missing).
+# In this order: $PYTHON, the active virtual environment, .venv beside this file (made where it is missing; in the
+# user's cache folder where this folder is somebody else's).
 # Of several scripts at once, as mpirun starts them, one sets up and the others wait for it.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -26,24 +27,33 @@ find_python() {
     fail "no Python 3.9 to 3.12 on PATH, which Jittor needs; install one, or name it in PYTHON"
 }
 
+find_environment() {
+    if [ -w "$ROOT" ] || [ -e "$ROOT/.venv" ]; then
+        echo "$ROOT/.venv"
+    else
+        echo "${XDG_CACHE_HOME:-$HOME/.cache}/jittor-pranet/environment-$(cksum <<<"$ROOT" | cut -d " " -f 1)"
+    fi
+}
+
 make_environment() {
     local base
     base=$(find_python) || exit 2
-    echo "making $ROOT/.venv with $("$base" --version)"
-    "$base" -m venv "$ROOT/.venv" ||
-        fail "$ROOT/.venv cannot be made; install venv (Debian: apt install python3-venv) or free some room"
+    echo "making $1 with $("$base" --version)"
+    "$base" -m venv "$1" ||
+        fail "$1 cannot be made; install venv (Debian: apt install python3-venv) or free some room"
 }
 
 prepare() {
-    local requirements="$ROOT/$1" stamp lock
+    local requirements="$ROOT/$1" environment stamp lock
     exec {lock}<"$ROOT/setup.sh"
     flock "$lock" || echo "no lock on $ROOT/setup.sh: do not start two scripts at once the first time" >&2
     if [ -z "${PYTHON:-}" ]; then
         if [ -n "${VIRTUAL_ENV:-}" ]; then
             PYTHON=$VIRTUAL_ENV/bin/python
         else
-            PYTHON=$ROOT/.venv/bin/python
-            "$PYTHON" -c '' 2>/dev/null || make_environment
+            environment=$(find_environment)
+            PYTHON=$environment/bin/python
+            "$PYTHON" -c '' 2>/dev/null || make_environment "$environment"
         fi
     fi
     is_fit "$PYTHON" || fail "$PYTHON is no Python 3.9 to 3.12, which Jittor needs; name another in PYTHON"

@@ -16,6 +16,7 @@ from utils.data.synthetic.polyps import synthetic_polyp
 from utils.data.synthetic.scans import MAX_CLASSES, synthetic_scan
 from utils.errors import UserError
 from utils.files import atomic_write
+from utils.outputs import output_folder
 from utils.parallel import WORKERS, prefetch
 from utils.progress import track
 
@@ -101,10 +102,11 @@ def run(args: argparse.Namespace) -> int:
     demo = (Scans(out, train, test, size, args.seed, args.classes) if args.classes
             else Polyps(out, train, test, size, args.seed))
     earlier = _earlier(demo)
-    drawn = prefetch(demo.draw, demo.jobs, WORKERS, ahead=2 * WORKERS)
-    written = {path for paths in track(drawn, len(demo.jobs), "drawing") for path in paths}
-    for path in set(earlier) - written:  # of a larger set drawn here before
-        path.unlink()
+    with output_folder(out, ("TrainDataset", "TestDataset"), [], "demo", may_replace=True):
+        drawn = prefetch(demo.draw, demo.jobs, WORKERS, ahead=2 * WORKERS)
+        written = {path for paths in track(drawn, len(demo.jobs), "drawing") for path in paths}
+        for path in set(earlier) - written:  # of a larger set drawn here before
+            path.unlink()
     for line in demo.summary:
         print(f"{line}, seed {args.seed}")
     if earlier:

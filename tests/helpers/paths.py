@@ -12,5 +12,6 @@ __all__ = ["GOLDEN", "ROOT", "visible_files"]
 
 
 def visible_files(folder: Path) -> dict[str, bytes]:
-    """The content of what lies in a folder by name, without the hidden mark of who wrote it."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+    """The files below a folder by their place in it, without the hidden mark of who wrote them."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and not path.name.startswith(".")}

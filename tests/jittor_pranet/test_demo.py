@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.stats import rankdata
 
 from jittor_pranet.__main__ import main
+from tests.helpers.paths import visible_files
 from utils.data.image_io import find_pairs
 from utils.data.polyps import TrainSet, find_test_sets
 from utils.data.scans import ScanOptions, find_scans, read_scan
@@ -22,11 +23,6 @@ def draw(out: Path, train: int = 3, test: int = 2, seed: int = 0, size: int = 96
                  "--size", str(size)])
 
 
-def files_of(out: Path) -> dict[str, bytes]:
-    files = [path for path in sorted(out.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(out)): path.read_bytes() for path in files}
-
-
 def names(folder: str, part: str, numbers: range) -> set[str]:
     return {f"{folder}/{kind}/synthetic_{part}_{k:04d}.{suffix}"
             for kind, suffix in (("images", "jpg"), ("masks", "png")) for k in numbers}
@@ -34,7 +30,7 @@ def names(folder: str, part: str, numbers: range) -> set[str]:
 
 def test_draws_the_benchmarks_layout(tmp_path, capsys):
     assert draw(tmp_path) == 0
-    assert set(files_of(tmp_path)) == (names("TrainDataset", "train", range(3))
+    assert set(visible_files(tmp_path)) == (names("TrainDataset", "train", range(3))
                                        | names("TestDataset/Synthetic", "test", range(2)))
     assert len(TrainSet(tmp_path / "TrainDataset", 64)) == 3
     assert list(find_test_sets(tmp_path / "TestDataset")) == ["Synthetic"]
@@ -44,7 +40,7 @@ def test_draws_the_benchmarks_layout(tmp_path, capsys):
 def test_a_seed_draws_the_same_bytes_and_another_seed_none_of_them(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         draw(tmp_path / name, seed=seed)
-    first, again, other = (files_of(tmp_path / name) for name in "abc")
+    first, again, other = (visible_files(tmp_path / name) for name in "abc")
     assert first == again
     assert len(set(first.values())) == 10, "no picture twice"
     assert not set(first.values()) & set(other.values())
@@ -52,11 +48,11 @@ def test_a_seed_draws_the_same_bytes_and_another_seed_none_of_them(tmp_path):
 
 def test_a_smaller_set_replaces_a_larger_one_and_says_so(tmp_path, capsys):
     draw(tmp_path, train=4)
-    larger = files_of(tmp_path)
+    larger = visible_files(tmp_path)
     capsys.readouterr()
     assert draw(tmp_path, train=2) == 0
     assert "an earlier synthetic set of 6 pictures" in capsys.readouterr().out
-    smaller = files_of(tmp_path)
+    smaller = visible_files(tmp_path)
     assert set(larger) - set(smaller) == names("TrainDataset", "train", range(2, 4))
     assert smaller.items() <= larger.items(), "a picture depends on seed and number alone"
 
@@ -65,10 +61,10 @@ def test_a_smaller_set_replaces_a_larger_one_and_says_so(tmp_path, capsys):
 def test_never_mixes_with_the_files_of_others(tmp_path, capsys, folder):
     draw(tmp_path)
     (tmp_path / folder / "cju0.png").write_text("somebody's own")
-    before = files_of(tmp_path)
+    before = visible_files(tmp_path)
     assert draw(tmp_path, seed=1) == 2
     assert "1 files that this program did not draw: cju0.png" in capsys.readouterr().err
-    assert files_of(tmp_path) == before
+    assert visible_files(tmp_path) == before
 
 
 def draw_scans(out: Path, train: int = 10, test: int = 1, seed: int = 0, classes: int = 4) -> int:
@@ -92,22 +88,22 @@ def test_scans_are_slices_of_patients_and_volumes_of_others(tmp_path, capsys):
 def test_scans_depend_on_the_seed_and_their_number_alone(tmp_path, capsys):
     for name, options in {"a": {}, "b": {"train": 3, "test": 2}, "c": {"seed": 1}}.items():
         draw_scans(tmp_path / name, **options)
-    larger, other, reseeded = (files_of(tmp_path / name) for name in "abc")
+    larger, other, reseeded = (visible_files(tmp_path / name) for name in "abc")
     assert len(larger.items() & other.items()) == 3 + 1
     assert not set(larger.values()) & set(reseeded.values())
     capsys.readouterr()
     draw_scans(tmp_path / "a", train=3, test=2)
     assert "an earlier synthetic set of 11 scans was there and has been replaced" in capsys.readouterr().out
-    assert files_of(tmp_path / "a") == other
+    assert visible_files(tmp_path / "a") == other
 
 
 def test_scans_never_mix_with_the_files_of_others(tmp_path, capsys):
     draw_scans(tmp_path)
     (tmp_path / "TrainDataset" / "case0005_slice012.npz").write_text("somebody's own")
-    before = files_of(tmp_path)
+    before = visible_files(tmp_path)
     assert draw_scans(tmp_path, seed=1) == 2
     assert "1 files that this program did not draw: case0005_slice012.npz" in capsys.readouterr().err
-    assert files_of(tmp_path) == before
+    assert visible_files(tmp_path) == before
 
 
 @pytest.mark.parametrize("classes", [2, 9, MAX_CLASSES])
@@ -135,7 +131,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert draw(tmp_path / "file") == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"error: {tmp_path}/file/TrainDataset/images/synthetic_train_0000.jpg")
+    assert error.startswith(f"error: {tmp_path}/file: cannot be written")
 
 
 def told_apart(score: np.ndarray, mask: np.ndarray) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 from jittor_pranet.__main__ import main
 from tests.helpers import evaluations, label_maps
+from tests.helpers.paths import ROOT
 from utils.checkpoint import save_arrays
 
 MULTICLASS = ["--task", "multiclass", "--num_class", "4"]
@@ -70,6 +73,24 @@ def test_refused(place, capsys, command):
     assert error.startswith("error: ") and error.count("\n") == 1
     assert any(reason in error for reason in REASONS)
     assert tree(place) == before
+
+
+@pytest.mark.parametrize("command", [
+    [*TEST, "polyps/gt", "--save_path", "busy"], [*EVALUATE, "busy"],
+    [*PREDICT, "polyps/gt", "--model_type", "PraNet-V2", "--out", "busy"],
+    ["demo", "--out", "busy"], ["train", "--train_path", "train", "--train_save", "busy"]], ids=" ".join)
+def test_one_program_at_a_time(place, capsys, command):
+    code = ("import sys\nfrom pathlib import Path\nfrom utils.outputs import output_folder\n"
+            "with output_folder(Path('busy'), [], [], 'train'):\n    print('writing', flush=True)\n"
+            "    sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == "writing\n"
+        before = tree(place)
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and f"busy: train, process {holder.pid} on " in error
+        assert tree(place) == before
 
 
 @pytest.mark.parametrize("command", [[*EVALUATE, "polyps/out"], [*SCANS, "scans/out"]], ids=" ".join)
