@@ -13,6 +13,7 @@ from typing import IO, BinaryIO
 from utils.errors import UserError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+HALF_WRITTEN = ".*.????????.part"  # matches the files beside, which only a kill leaves behind
 
 
 def child_environment() -> dict[str, str]:

@@ -16,9 +16,11 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files import HALF_WRITTEN
 
 MARKER = ".jittor-pranet.json"
 MAX_MARKER = 1 << 20  # bytes that are read of it
@@ -62,6 +64,8 @@ def output_folder(folder: Path, names: Iterable[str], inputs: Iterable[str | os.
                   may_replace: bool = False) -> Iterator[None]:
     """Lets a program write these names in a folder, alone while the block runs.
 
+    What a killed program has left half written there is taken away.
+
     Args:
         names: files and folders directly in ``folder``; those that an earlier run wrote may be there.
         inputs: see `check_outputs`.
@@ -88,6 +92,7 @@ def output_folder(folder: Path, names: Iterable[str], inputs: Iterable[str | os.
               "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     try:
         _write(handle, folder, {**content, "writing": holder})
+        _clear_half_written(folder, names)
         yield
     finally:
         with contextlib.suppress(UserError, OSError):
@@ -96,6 +101,13 @@ def output_folder(folder: Path, names: Iterable[str], inputs: Iterable[str | os.
                 os.unlink(folder / MARKER)
                 folder.rmdir()
         os.close(handle)  # which releases the lock
+
+
+def _clear_half_written(folder: Path, names: list[str]) -> None:
+    inside = ((folder / name).rglob(HALF_WRITTEN) for name in names)
+    for path in list(chain(folder.glob(HALF_WRITTEN), *inside)):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _check_foreign(folder: Path, names: list[str], written: list[str]) -> None:

@@ -151,3 +151,20 @@ def test_a_child_does_not_hold_what_its_parent_held(tmp_path, start):
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot be written (Not a directory)" in refusal(tmp_path / "file" / "out", "a")
+
+
+def test_what_a_kill_left_half_written_is_taken_away_and_nothing_else(tmp_path):
+    code = "; ".join((
+        "import os, pathlib, sys", "from utils.files import atomic_write",
+        "folder = pathlib.Path(sys.argv[1])", "first = atomic_write(folder / 'scores.csv')",
+        "second = atomic_write(folder / 'maps' / 'a set' / 'p.png')",
+        "first.__enter__()", "second.__enter__()", "os.kill(os.getpid(), 9)"))
+    out = tmp_path / "out"
+    assert subprocess.run([sys.executable, "-c", code, out], cwd=ROOT).returncode == -9
+    theirs = {out / name for name in ("a.part", ".b.part", "others/.c.abcdefgh.part")}
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert len(list(out.rglob("*.part"))) == len(theirs) + 2
+    with output_folder(out, ["scores.csv", "maps"], [], "test", may_replace=True):
+        assert set(out.rglob("*.part")) == theirs
