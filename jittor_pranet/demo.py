@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from jittor_pranet.cli.arguments import whole
+from utils.checkpoint import save_arrays
 from utils.data.image_io import list_folder, name_some, write_map
 from utils.data.synthetic.polyps import synthetic_polyp
 from utils.data.synthetic.scans import MAX_CLASSES, synthetic_scan
@@ -121,8 +122,7 @@ def stream(seed: int, part: str, index: int) -> np.random.Generator:
 
 
 def _write_scan(path: Path, image: np.ndarray, label: np.ndarray, spacing: tuple[float, ...]) -> Path:
-    with atomic_write(path) as file:
-        np.savez_compressed(file, image=image, label=label, spacing=np.array(spacing))
+    save_arrays({"image": image, "label": label, "spacing": np.array(spacing)}, path, compressed=True)
     return path
 
 

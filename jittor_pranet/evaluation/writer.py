@@ -14,6 +14,7 @@ import scipy
 
 from jittor_pranet.evaluation.task import Task
 from jittor_pranet.reports.page import write_report
+from utils.checkpoint import save_arrays
 from utils.csv_log import cell_of
 from utils.files import atomic_write
 from utils.metrics.scoring import SetScores
@@ -68,8 +69,7 @@ def _write_csv(path: Path, rows: list[dict]) -> None:
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with atomic_write(path) as file:
-        np.savez(file, **arrays)
+    save_arrays(arrays, path)
 
 
 _WRITERS = {".json": _write_json, ".csv": _write_csv, ".npz": _write_arrays}

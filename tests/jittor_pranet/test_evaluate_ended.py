@@ -35,7 +35,7 @@ def start(folders):
     site = folders / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        "from utils.data import image_io\nimage_io._require_no_pipe = lambda path: None\n")
+        "from utils.data import image_io\nimage_io._require_file = lambda path: None\n")
     environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
     started = []
 
@@ -97,3 +97,14 @@ def test_workers_end_with_a_killed_program(start):
     with pipe, pytest.raises(BrokenPipeError):
         program.kill()
         wait_for(lambda: not pipe.write(b" "))
+
+
+def test_a_full_disk(folders):
+    """Files may grow to 20 kB here; the curves take more."""
+    command = ["bash", "-c", 'ulimit -f 20; exec "$@"', "evaluate", sys.executable, "-m", "jittor_pranet",
+               "evaluate", "--pred_root", folders / "maps", "--gt_root", folders / "gt", "--result_path",
+               folders / "out"]
+    program = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert program.returncode == 2
+    assert program.stderr.splitlines()[-1].startswith(f"error: {folders}/out/curves.npz: cannot be written")
+    assert "Traceback" not in program.stderr

@@ -146,14 +146,19 @@ def save_weights(model, path: str | os.PathLike, info: dict | None = None) -> No
     save_arrays({name: variable.numpy() for name, variable in model.state_dict().items()}, path, info)
 
 
-def save_arrays(arrays: Mapping[str, np.ndarray], path: str | os.PathLike, info: dict | None = None) -> None:
-    """Writes arrays as `save_weights` does, for `read_weights` to read. Raises what that raises."""
+def save_arrays(arrays: Mapping[str, np.ndarray], path: str | os.PathLike, info: dict | None = None,
+                compressed: bool = False) -> None:
+    """Writes arrays as `save_weights` does, for `read_weights` and `np.load`. Raises what that raises.
+
+    On a full disk `np.savez` would print a traceback of its own.
+    """
     comment = json.dumps(info).encode() if info else b""
     if len(comment) > zipfile.ZIP_MAX_COMMENT:
         raise ValueError(f"info takes {len(comment)} bytes as JSON, at most {zipfile.ZIP_MAX_COMMENT} fit")
     with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
         archive.comment = comment
         for name, array in arrays.items():
-            # A ZipInfo of its own has a fixed date, unlike a bare name.
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+            entry = zipfile.ZipInfo(f"{name}.npy")  # which has a fixed date, unlike a bare name
+            entry.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+            with archive.open(entry, "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)

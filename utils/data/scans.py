@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from utils.checkpoint import save_arrays
 from utils.data import scan_files
 from utils.data.scan_files import Stored
 from utils.data.scan_folders import Scan, find_scans
@@ -118,17 +119,18 @@ def write_labels(folder: str | os.PathLike, scan: Scan, labels: np.ndarray, pixe
     """
     suffix = ".png" if scan.kind == "picture" else ".nii.gz" if nifti else ".npz"
     path = Path(folder) / (scan.name + suffix)
+    if suffix == ".npz":
+        spacing = {} if pixels.spacing is None else {"spacing": np.array(pixels.spacing)}
+        save_arrays({"label": labels if scan.is_volume else labels[0], **spacing}, path, compressed=True)
+        return path
     nifti_file = _as_nifti(path, labels, pixels) if suffix == ".nii.gz" else b""
     with atomic_write(path) as file:
         if suffix == ".png":
             picture = Image.fromarray(labels[0])
             picture.putpalette(PALETTE.tobytes())
             picture.save(file, format="PNG")
-        elif suffix == ".nii.gz":
-            file.write(nifti_file)
         else:
-            spacing = {} if pixels.spacing is None else {"spacing": np.array(pixels.spacing)}
-            np.savez_compressed(file, label=labels if scan.is_volume else labels[0], **spacing)
+            file.write(nifti_file)
     return path
 
 
