@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 
 REPEAT_S = 2.0  # a launcher and a scheduler may both send what one person asked for
@@ -19,13 +21,13 @@ def noted() -> bool:
 class Interruption:
     """While the block runs, the first signal is only noted; a later one ends the program at once.
 
-    What comes within `REPEAT_S` of the first is the same wish. Jittor leaves by itself on Ctrl-C unless
-    somebody else has taken the signal.
+    What comes within `REPEAT_S` of the first is the same wish.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._first = 0.0  # when it came, by the monotonic clock
+        self._said = threading.Lock()  # since a handler may be interrupted by the next signal
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interruption:
@@ -50,10 +52,11 @@ class Interruption:
         if forked or (self.signal is not None and time.monotonic() >= self._first + REPEAT_S):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        elif self.signal is None:
+        elif self.signal is None and self._said.acquire(blocking=False):
             self.take(number)
-            print(f"\n{signal.Signals(number).name}: finishing the step; again to leave at once",
-                  file=sys.stderr)
+            with contextlib.suppress(RuntimeError):  # came while stderr waited in the middle of a line
+                print(f"\n{signal.Signals(number).name}: finishing the step; again to leave at once",
+                      file=sys.stderr)
 
     @property
     def exit_code(self) -> int:

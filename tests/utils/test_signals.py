@@ -60,3 +60,13 @@ def test_a_later_one_ends_the_program_at_once(start):
     os.kill(program.pid, signal.SIGTERM)
     output, _ = program.communicate(timeout=20)
     assert output == "" and program.returncode == -signal.SIGTERM
+
+
+def test_jittor_leaves_ctrl_c_to_python():
+    code = "from utils.runtime.backend import jt; import time; print('ready', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as program:
+        assert program.stdout.readline() == "ready\n"
+        os.kill(program.pid, signal.SIGINT)
+        assert "KeyboardInterrupt" in program.communicate(timeout=20)[1]
+    assert program.returncode == -signal.SIGINT

@@ -33,6 +33,8 @@ def jittor_settings(device: str, cache: Path, precision: str) -> dict[str, str]:
         # Compiling kernels in threads can crash on a cold cache.
         "use_parallel_op_compiler": os.environ.get(THREADS_VARIABLE, "0"),
         "log_silent": "1",
+        # Jupyter sets this; without it Jittor takes Ctrl-C itself and quits with exit code 1.
+        "JPY_PARENT_PID": os.environ.get("JPY_PARENT_PID", "0"),
         "use_sfrl_allocator": "1",  # without it a reshaped variable has lost its memory
         **threads.wait_policy(),
         **(cuda_settings(cache, precision) if device == "cuda" else {}),
