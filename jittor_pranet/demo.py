@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image
 
-from jittor_pranet.cli.arguments import whole
+from jittor_pranet.cli.arguments import MAX_SEED, whole
 from utils.checkpoint import save_arrays
 from utils.data.image_io import list_folder, name_some, write_map
 from utils.data.synthetic.polyps import synthetic_polyp
@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     count("train", 1, "number of training pictures or slices")
     count("test", 1, "number of test pictures or volumes")
     count("size", 64, "height of the pictures in pixels")
-    parser.add_argument("--seed", type=whole(0), default=0, help="another seed draws another set")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, help="another seed draws another set")
 
 
 def run(args: argparse.Namespace) -> int:

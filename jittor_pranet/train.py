@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from jittor_pranet.cli.arguments import add_device_arguments, fraction, positive, prepare_device, whole
+from jittor_pranet.cli.arguments import (
+    MAX_SEED,
+    add_device_arguments,
+    fraction,
+    positive,
+    prepare_device,
+    whole,
+)
+from jittor_pranet.cli.saved_flags import check_saved_flags
 from jittor_pranet.cli.scan_options import add_scan_arguments
 from jittor_pranet.training.binary import BinaryTask
 from jittor_pranet.training.multiclass import MulticlassTask
@@ -85,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
            "no best.npz", type=fraction)
     option("backbone_weights", "ImageNet weights of the encoder", metavar="FILE")
     option("weights", "weights of the whole network to start from", metavar="FILE")
-    option("seed", "of the initial weights, the order and DropPath", type=whole(0))
+    option("seed", "of the initial weights, the order and DropPath", type=whole(0, MAX_SEED))
     parser.add_argument("--workers", type=whole(0), default=WORKERS,
                         help="processes that read images ahead; 0 reads them between the steps")
     parser.add_argument("--cache", choices=("none", "ram"), default="none",
@@ -121,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
     ranks.check_launcher()
     flags = vars(args)
     folder, snapshot = find_run(flags.get("resume"), flags.get("train_save"), args.overwrite)
+    if snapshot:
+        check_snapshot(snapshot)
     config = resumed_config(flags, snapshot.config, str(snapshot.source)) if snapshot else new_config(flags)
     if config.select_on_test and ranks.is_rank_0():
         print("warning: --select_on_test chooses best.npz on test sets, whose scores then say too much; "
@@ -155,6 +165,19 @@ def train(trainer: Trainer, save_every: int, save_steps: int | None) -> int:
         raise UserError(f"the GPU's memory does not hold batches of {trainer.config.batchsize} images at up "
                         f"to {max(trainer.task.sizes)} pixels; take a smaller --batchsize or --trainsize"
                         ) from None
+
+
+def check_snapshot(snapshot: Snapshot) -> None:
+    """Raises UserError where a setting of a snapshot is not one that a flag could have given."""
+    unset = {field.name: field.default for field in fields(Config)}
+    optional = [field.name for field in fields(Config) if "None" in field.type]
+    changed = {name: value for name, value in snapshot.config.items()
+               if not (value is None and name in optional) and repr(value) != repr(unset.get(name, MISSING))}
+    try:
+        check_saved_flags(add_arguments, changed)
+    except UserError as error:
+        raise UserError(f"{snapshot.source}: holds a setting that no training has ({error}); start a new run "
+                        "with --weights") from error
 
 
 def find_run(resume: str | None, save: str | None, overwrite: bool) -> tuple[Path, Snapshot | None]:

@@ -13,11 +13,12 @@ from utils.checkpoint import Checkpoint
 from utils.runtime import backend, cuda, precisions
 from utils.runtime.device import DEVICES
 
+MAX_SEED = 2**32 - 1  # NumPy's and Jittor's generators take no more
 Kind = TypeVar("Kind", bound=Segmenter)
 
 
-def whole(at_least: int):
-    """An argparse type: a whole number that is not below ``at_least``."""
+def whole(at_least: int, at_most: int = 2**31 - 1):
+    """An argparse type: a whole number from ``at_least`` to ``at_most``."""
     def parse(text: str) -> int:
         try:
             value = int(text)
@@ -25,6 +26,8 @@ def whole(at_least: int):
             raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
         if value < at_least:
             raise argparse.ArgumentTypeError(f"{value} is too small, expected {at_least} or more")
+        if value > at_most:
+            raise argparse.ArgumentTypeError(f"{text[:40]} is too large, expected at most {at_most}")
         return value
     return parse
 

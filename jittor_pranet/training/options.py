@@ -99,6 +99,10 @@ def resumed_config(flags: Mapping[str, object], saved: dict, source: str) -> Con
     except TypeError as error:
         raise UserError(f"{source}: its configuration is not of this version ({error}); start a new run "
                         "with --weights") from error
+    try:
+        check(config)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
     given = _given(flags)
     for name, value in given.items():
         if name not in MAY_CHANGE and value != getattr(config, name):

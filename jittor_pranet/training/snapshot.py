@@ -38,9 +38,10 @@ class Position:
     best: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.step, int) and isinstance(self.ended, int) and 0 <= self.ended <= self.step
-                and isinstance(self.best, dict)):
-            raise ValueError(f"position {self}")
+        whole = type(self.step) is type(self.ended) is int and 0 <= self.ended <= self.step < 1 << 62
+        if not (whole and isinstance(self.best, dict) and self.best.keys() <= {BEST, BEST_AVERAGE}
+                and all(type(dice) is float and 0 <= dice < 2 for dice in self.best.values())):
+            raise ValueError(f"position {str(self)[:200]}")
 
 
 @dataclass(frozen=True)
