@@ -24,12 +24,10 @@ if [ -n "$classes" ]; then
     what="synthetic scans of $classes classes" network=EMCAD-B2-DSRA
     drawing=(--out "$demo" --classes "$classes")
     training=(--task multiclass --num_class "$classes" --trainsize 128 --epoch 15)
-    testing=()
 else
     what="a synthetic polyp set" network=PraNet-V2
     drawing=(--out "$demo")
     training=(--trainsize 192 --batchsize 8 --epoch 4)
-    testing=(--testsize 192)
 fi
 training=(--model_type "$network" --train_path "$demo/TrainDataset" --train_save "$demo/snapshots" "${training[@]}"
     ${flags[@]+"${flags[@]}"})
@@ -68,4 +66,4 @@ for folder in "$demo/snapshots" "$demo/maps"; do
 done
 "$PYTHON" -m jittor_pranet train "${training[@]}"
 "$ROOT/run_test.sh" --weights "$demo/snapshots/last.npz" --test_path "$demo/TestDataset" \
-    --save_path "$demo/maps" --overlays ${testing[@]+"${testing[@]}"}
+    --save_path "$demo/maps" --overlays

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from jittor_pranet.cli.arguments import whole
-from lib.registry import GAINS, NETWORKS, check_size, class_count, find_network, identify_network
-from lib.trained import settings_of
+from lib.registry import GAINS, NETWORKS, find_network, identify_network
+from lib.trained import Usage, usage_of
 from utils.checkpoint import Checkpoint, read_checkpoint, save_arrays
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -37,19 +37,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model_type", default=None, metavar="NAME",
                         help=f"one of {', '.join(NETWORKS)}; left out, what the weights look like")
     parser.add_argument("--num_class", type=whole(1), default=None, metavar="N",
-                        help="classes of an .onnx; left out, what the weights say, or 1")
+                        help="classes of an .onnx; left out, those of the weights")
     parser.add_argument("--gain", choices=GAINS, default=None,
-                        help="of V2 and DSRA networks; left out, what the weights say, or softmax")
-    parser.add_argument("--testsize", type=int, default=352, help="side of the images that an .onnx takes")
+                        help="of the .onnx of a V2 or DSRA network; left out, what the weights say, or "
+                             "softmax")
+    parser.add_argument("--testsize", type=int, default=None,
+                        help="side of the images that an .onnx takes; left out, that of the training, or 352 "
+                             "as published, 224 with several classes")
     parser.add_argument("--overwrite", action="store_true", help="write over --out if it is there")
-    parser.add_argument("--grey", action="store_true",
-                        help="the .onnx takes grey images of one channel, not colour")
+    channels = parser.add_mutually_exclusive_group()
+    channels.add_argument("--grey", action="store_const", const=1, dest="channels", default=None,
+                          help="the .onnx takes grey images of one channel; left out, what the weights say")
+    channels.add_argument("--colour", action="store_const", const=3, dest="channels", default=None,
+                          help="the .onnx takes colour images; also where the weights say nothing")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.out.suffix not in SUFFIXES:
         raise UserError(f"{args.out}: ends in {args.out.suffix or 'nothing'}, expected one of "
                         f"{', '.join(SUFFIXES)}")
+    channels = {None: "grey", 1: "grey", 3: "colour"}[args.channels]
+    for flag, value in (("num_class", args.num_class), ("gain", args.gain), ("testsize", args.testsize),
+                        (channels, args.channels)):
+        if value is not None and args.out.suffix != ".onnx":
+            raise UserError(f"--{flag}: is for an .onnx, other files hold the weights alone; leave it out")
     check_output_file(args.out, [args.weights], args.overwrite)
     checkpoint = read_checkpoint(args.weights)
     info, weights = checkpoint.info, checkpoint.arrays
@@ -63,10 +74,9 @@ def run(args: argparse.Namespace) -> int:
     elif args.out.suffix == ".pth":
         content = write_pth(args.out, weights)
     else:
-        num_class = args.num_class or class_count(weights) or 1
-        gain = args.gain or settings_of(checkpoint).get("gain", GAINS[0])
-        shape = 1 if args.grey else 3, args.testsize, args.testsize
-        content = write_onnx(args.out, checkpoint, model_type, num_class, gain, shape)
+        usage = usage_of(checkpoint, args.testsize, args.num_class, args.gain, args.channels)
+        usage.warn()
+        content = write_onnx(args.out, checkpoint, model_type, usage)
     print(f"{args.out}: {model_type}, {content}")
     return 0
 
@@ -81,18 +91,17 @@ def write_pth(out: Path, weights: dict[str, np.ndarray]) -> str:
     return f"a plain state dict of {len(weights)} tensors"
 
 
-def write_onnx(out: Path, checkpoint: Checkpoint, model_type: str, num_class: int, gain: str,
-               shape: tuple[int, int, int]) -> str:
-    """Writes a network from normalised images (N,*shape) to logits of their size; N is free.
+def write_onnx(out: Path, checkpoint: Checkpoint, model_type: str, usage: Usage) -> str:
+    """Writes a network from normalised images (N,C,size,size) to logits of their size; N is free.
 
     Returns what the file holds, in words.
     """
-    check_size(*shape[1:])
     _require(out, "requirements-onnx.txt", "torch", "onnx", "onnxruntime")
     import torch
 
-    network = _merging(_reference(checkpoint, model_type, num_class, gain, grey=shape[0] == 1))
-    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    channels, size = usage.channels or 3, usage.size
+    network = _merging(_reference(checkpoint, model_type, usage.num_class, usage.gain, grey=channels == 1))
+    images = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that shapes are fixed, and of a newer exporter, which needs more
@@ -102,9 +111,8 @@ def write_onnx(out: Path, checkpoint: Checkpoint, model_type: str, num_class: in
     difference = _check(network, images, content.getvalue())
     with atomic_write(out) as file:
         file.write(content.getvalue())
-    size = f"{shape[1]},{shape[2]}"
-    return (f"images (N,{shape[0]},{size}) to logits (N,{num_class},{size}); onnxruntime differs from "
-            f"PyTorch by {difference:.1e} of the map")
+    return (f"{usage}: images (N,{channels},{size},{size}) to logits (N,{usage.num_class},{size},{size}); "
+            f"onnxruntime differs from PyTorch by {difference:.1e} of the map")
 
 
 def _check(network, images, content: bytes) -> float:

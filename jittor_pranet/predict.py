@@ -29,6 +29,7 @@ from jittor_pranet.prediction.output import (
 )
 from jittor_pranet.prediction.videos import predict_videos
 from lib.inference import PolypSegmenter, network_of
+from lib.trained import usage_of
 from utils.checkpoint import read_checkpoint
 from utils.csv_log import CsvLog, read_rows
 from utils.data.image_io import describe
@@ -39,7 +40,7 @@ from utils.parallel import WORKERS
 from utils.progress import Progress
 from utils.signals import Interruption
 
-SETTINGS = ("model_type", "gain", "testsize", "tta", "minmax", "threshold")  # of what the results depend on
+SETTINGS = ("model_type", "gain", "tta", "minmax", "threshold")  # of what the results depend on
 AUTO_BATCH = {"cpu": 4, "cuda": 32}
 
 
@@ -79,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
     check_outputs([out / name for name in OUTPUTS], read)
     checkpoint = read_checkpoint(args.weights, with_sha256=True)
     args.model_type = args.model_type or network_of(checkpoint)
-    settings = {"weights": checkpoint.sha256, **{name: getattr(args, name) for name in SETTINGS}}
+    usage = usage_of(checkpoint, args.testsize, gain=args.gain)
+    settings = {"weights": checkpoint.sha256, "testsize": usage.size,
+                **{name: getattr(args, name) for name in SETTINGS}}
     if not args.overwrite:
         check_settings(out, settings)
     may_replace = args.overwrite or (out / SETTINGS_FILE).exists()
@@ -93,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         del checkpoint  # the network holds its weights now
         batch = AUTO_BATCH[segmenter.device] if args.batch == "auto" else args.batch
         plan = Plan(out, args.threshold, args.minmax, batch, args.workers)
-        print(f"{segmenter.model_type}: {len(left)} files on {segmenter.device}")
+        print(f"{segmenter.model_type}: {len(left)} files, {usage}, on {segmenter.device}")
         counts, interruption = predict(segmenter, left, inputs.defects, plan, table)
     named = " (named above)" if counts["bad"] else ""
     print(f"{counts['good']} predicted, {len(done)} done before, {counts['bad']} left out for a "

@@ -16,7 +16,7 @@ from jittor_pranet.testing.multiclass import MulticlassTask
 from jittor_pranet.testing.task import MapOptions, Task
 from lib.inference import PolypSegmenter, ScanSegmenter
 from lib.registry import TASKS
-from lib.trained import settings_of
+from lib.trained import Usage, settings_of, usage_of
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.data.polyps import TestImages, find_test_sets
 from utils.data.scan_sets import find_scan_sets, scan_set_folders
@@ -27,8 +27,7 @@ from utils.progress import Progress
 from utils.signals import Interruption
 
 OVERLAYS, EVALUATION = "overlays", "evaluation"  # folders beside those of the sets
-TESTSIZE = {"binary": 352, "multiclass": 224}  # as published
-REMEMBERED = ("num_class", "slice_axis", "window", "label_map")  # how scans were read in training
+REMEMBERED = ("slice_axis", "window", "label_map")  # how scans were read in training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=TASKS, default=None,
                         help="binary or multiclass; left out, what the weights say, or binary")
     add_network_arguments(parser)
-    parser.set_defaults(testsize=None)
     parser.add_argument("--test_path", required=True, metavar="DIR", default=required,
                         help="folder with one folder per test set, each with images/; multiclass: each with "
                              "scans, or a folder of scans")
@@ -69,11 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     checkpoint = read_checkpoint(args.weights)
-    take_from_weights(args, checkpoint)
+    usage = take_from_weights(args, checkpoint)
     folders, save_path = set_folders(args), Path(args.save_path)
     beside = [name for name, wanted in ((OVERLAYS, args.overlays), (EVALUATION, args.evaluate)) if wanted]
     with output_folder(save_path, [*folders, *beside], [*folders.values(), args.weights], "test"):
-        task, flags = load_task(args, checkpoint, save_path)
+        task, flags = load_task(args, checkpoint, usage, save_path)
         del checkpoint  # the network holds its weights now
         exit_code = write_maps(task)
         if exit_code:
@@ -91,22 +89,23 @@ def set_folders(args: argparse.Namespace) -> dict[str, Path]:
     return {name: images.parent for name, images in find_test_sets(args.test_path, args.datasets).items()}
 
 
-def load_task(args: argparse.Namespace, checkpoint: Checkpoint, save_path: Path) -> tuple[Task, list[str]]:
+def load_task(args: argparse.Namespace, checkpoint: Checkpoint, usage: Usage, save_path: Path,
+              ) -> tuple[Task, list[str]]:
     """Test sets and network, and the flags that the program evaluate needs beside the folders."""
     options = MapOptions(save_path, save_path / OVERLAYS if args.overlays else None, args.bs, args.workers)
     if args.task == "binary":
-        images = {name: TestImages(folder, args.testsize)
+        images = {name: TestImages(folder, usage.size)
                   for name, folder in find_test_sets(args.test_path, args.datasets).items()}
         segmenter, flags = load_segmenter(PolypSegmenter, checkpoint, args), []
         task = BinaryTask(images, segmenter, options, not args.no_minmax, args.threshold)
     else:
         scan_options = scan_options_of(args)
         scans = find_scan_sets(args.test_path, args.datasets, args.test_list)
-        segmenter = load_segmenter(ScanSegmenter, checkpoint, args, scan_options.num_class)
+        segmenter = load_segmenter(ScanSegmenter, checkpoint, args)
         task = MulticlassTask(scans, segmenter, options, scan_options, args.nifti)
         flags = ["--task", "multiclass", *scan_flags(scan_options),
                  *(["--test_list", args.test_list] if args.test_list else [])]
-    print(f"{segmenter.model_type}: {task} on {segmenter.device}")
+    print(f"{segmenter.model_type}: {task}, {usage}, on {segmenter.device}")
     return task, flags
 
 
@@ -125,8 +124,8 @@ def write_maps(task: Task) -> int:
     return 0
 
 
-def take_from_weights(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
-    """Sets flags that were left out to what the weights say of themselves, or to the published values.
+def take_from_weights(args: argparse.Namespace, checkpoint: Checkpoint) -> Usage:
+    """Sets flags that were left out to what the weights say of themselves; returns how the network is used.
 
     Raises:
         UserError: the weights say what no training has, or a flag is for the other task.
@@ -134,12 +133,13 @@ def take_from_weights(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
     said = settings_of(checkpoint)
     args.task = args.task or said.get("task", "binary")
     check_task_flags("test", args.task, vars(args))
+    usage = usage_of(checkpoint, args.testsize, args.num_class, args.gain)
     if args.task == "multiclass":
+        args.num_class = usage.num_class
         for name in REMEMBERED:
             if getattr(args, name) is None:
                 setattr(args, name, said.get(name))
-        args.testsize = args.testsize or said.get("trainsize")
-    args.testsize = args.testsize or TESTSIZE[args.task]
+    return usage
 
 
 def evaluate(task: Task, save_path: Path, test_path: str, flags: list[str]) -> int:

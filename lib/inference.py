@@ -11,8 +11,7 @@ from typing import Callable, Union
 import numpy as np
 from PIL import Image
 
-from lib.registry import GAINS, check_size
-from lib.trained import settings_of
+from lib.trained import Usage, settings_of, usage_of
 from utils.checkpoint import Checkpoint, load_weights, read_checkpoint
 from utils.data.image_io import name_some, read_rgb
 from utils.data.polyps import normalise
@@ -31,13 +30,14 @@ class Segmenter:
     Args:
         weights: .npz of the program train, or the .pth or .pkl of another, or what is read of it.
         model_type: one of `lib.NETWORKS`; None takes what the weights say of themselves.
-        size: side of the square that images are resized to, a multiple of 32.
+        size: side of the square that images are resized to, a multiple of 32; None takes that of the
+            training, or as published: 352, with several classes 224.
         device: one of `utils.runtime.device.DEVICES`.
         flips: average the logits of the image and of its three mirror images, in four times the time.
-        num_class, gain: see `lib.build_model`; None takes what the weights say of themselves, or else a
-            network of one class as published.
+        num_class, gain: see `lib.build_model`; None takes those of the weights.
 
     Attributes:
+        usage: size, classes and gain that are taken.
         max_batch: images that the device's memory is trusted to hold; halved when it proves too small.
 
     Raises:
@@ -45,14 +45,15 @@ class Segmenter:
     """
 
     def __init__(self, weights: str | os.PathLike | Checkpoint, model_type: str | None = None,
-                 size: int = 352, device: str = "auto", flips: bool = False, num_class: int | None = None,
-                 gain: str | None = None):
-        check_size(size)
+                 size: int | None = None, device: str = "auto", flips: bool = False,
+                 num_class: int | None = None, gain: str | None = None):
         checkpoint = weights if isinstance(weights, Checkpoint) else read_checkpoint(weights)
         self.model_type = model_type or network_of(checkpoint)
-        self.size, self.flips, self.max_batch = size, flips, sys.maxsize
+        self.usage = usage_of(checkpoint, size, num_class, gain)
+        self.usage.warn()
+        self.size, self.flips, self.max_batch = self.usage.size, flips, sys.maxsize
         self.device = backend.prepare(device)
-        self.model = load_model(self.model_type, checkpoint, num_class, gain)
+        self.model = load_model(self.model_type, checkpoint, self.usage)
         self._compiled = False
 
     def _in_batches(self, images: np.ndarray, finish: Callable[[object, slice], list[np.ndarray]],
@@ -188,19 +189,16 @@ def finish_map(logits, size: tuple[int, int], minmax: bool) -> np.ndarray:
     return values
 
 
-def load_model(model_type: str, checkpoint: Checkpoint, num_class: int | None = None,
-               gain: str | None = None):
-    """The network in testing mode; see `Segmenter`.
+def load_model(model_type: str, checkpoint: Checkpoint, usage: Usage | None = None):
+    """The network in testing mode, to be used as the weights say where nothing else is given.
 
     Raises:
         UserError: a weight is missing or of another shape.
     """
     from lib.assembly import build_model
 
-    said = settings_of(checkpoint)
-    if num_class is None:
-        num_class = said.get("num_class", 1)
-    model = build_model(model_type, num_class, gain or said.get("gain", GAINS[0]))
+    usage = usage or usage_of(checkpoint)
+    model = build_model(model_type, usage.num_class, usage.gain)
     unexpected = load_weights(model, checkpoint, allow_unexpected=True).unexpected
     if unexpected:
         print(f"{checkpoint}: {len(unexpected)} names are not part of {model_type} and are left out: "

@@ -103,16 +103,17 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gain", default=None, choices=GAINS,
                         help="of V2 and DSRA networks, see docs/dsra.md; left out, what the weights say, or "
                              "softmax as published")
-    parser.add_argument("--testsize", type=int, default=352, help="side the images are resized to, in pixels")
+    parser.add_argument("--testsize", type=int, default=None,
+                        help="side the images are resized to, in pixels; left out, that of the training, or "
+                             "352 as published, 224 with several classes")
     parser.add_argument("--tta", choices=("none", "flips"), default="none",
                         help="flips averages each image's logits with those of its three mirror images, in "
                              "four times the time; not published")
     add_device_arguments(parser)
 
 
-def load_segmenter(kind: type[Kind], checkpoint: Checkpoint, args: argparse.Namespace,
-                   num_class: int | None = None) -> Kind:
+def load_segmenter(kind: type[Kind], checkpoint: Checkpoint, args: argparse.Namespace) -> Kind:
     """The network that the flags of `add_network_arguments` ask for. Raises what `Segmenter` does."""
     prepare_device(args.device, args.precision, args.plain_ops)
-    return kind(checkpoint, args.model_type, args.testsize, args.device, args.tta == "flips", num_class,
-                args.gain)
+    return kind(checkpoint, args.model_type, args.testsize, args.device, args.tta == "flips",
+                getattr(args, "num_class", None), args.gain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,8 +35,7 @@ class MulticlassTask:
         self.scan_options, self.nifti = scan_options, nifti
 
     def __str__(self) -> str:
-        return (f"{sum(map(len, self.sets.values()))} scans of {', '.join(self.sets)}, "
-                f"{self.scan_options.num_class} classes, at {self.segmenter.size} pixels")
+        return f"{sum(map(len, self.sets.values()))} scans of {', '.join(self.sets)}"
 
     def write_maps(self) -> Iterator[str]:
         overlays = self.options.overlays
@@ -53,8 +53,13 @@ class MulticlassTask:
             pixels = read_scan(scan, self.scan_options)
             return scan, pixels, network_input(pixels.image, self.segmenter.size)
 
-        batch_size = self.options.batch_size
+        batch_size, trained = self.options.batch_size, self.segmenter.usage.channels
         for scan, pixels, images in prefetch(load, scans, self.options.workers, AHEAD):
+            if trained not in (None, pixels.image.shape[1]):
+                kinds = ("colour", "grey") if trained == 1 else ("grey", "colour")
+                print("warning: {}: is {}, the weights were trained on {} images".format(scan.image, *kinds),
+                      file=sys.stderr)
+                trained = None  # said once
             maps = (each for start in range(0, len(images), batch_size)
                     for each in self.segmenter.label_maps(images[start:start + batch_size]))
             yield scan, pixels, np.stack([resize_labels(each, pixels.image.shape[2:]) for each in maps])

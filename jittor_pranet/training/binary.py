@@ -30,6 +30,7 @@ class BinaryTask:
     """
 
     score_names: tuple[str, ...] = ()
+    channels = 3
 
     def __init__(self, config: Config, in_memory: bool):
         self.config = config

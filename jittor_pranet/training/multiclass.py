@@ -45,7 +45,7 @@ class MulticlassTask:
         self.config = config
         slices = LabelledSlices(config.train_path, config.scan_options, config.trainsize, in_memory,
                                 config.train_list)
-        self.fingerprint = slices.fingerprint
+        self.fingerprint, self.channels = slices.fingerprint, slices.channels
         self.train_set, self.selection = split(config, slices)
         self.sizes = [config.trainsize]
         self.batches_per_epoch = batches_per_epoch(self.train_set, config.batchsize)

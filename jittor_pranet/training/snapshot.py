@@ -52,6 +52,7 @@ class Snapshot:
     config: dict
     position: Position
     data: str  # fingerprint of the training set
+    channels: int | None  # of the images; None where an earlier version wrote it
     arrays: dict[str, np.ndarray] = field(repr=False)  # KIND/NAME; kinds are weights, mean, square, average
 
     def part(self, kind: str) -> dict[str, np.ndarray]:
@@ -81,13 +82,14 @@ def read_snapshot(folder: Path) -> Snapshot:
             raise UserError(f"{path}: has format {info['format']}, expected {FORMAT}; resume it with the "
                             f"version that wrote it, or start a new run with --weights {folder / LAST}")
         return Snapshot(path, dict(info["config"]), Position(**info["position"]), str(info["data"]),
-                        checkpoint.arrays)
+                        info.get("channels"), checkpoint.arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is no state of a training ({type(error).__name__}: {error}); start a new "
                         f"run with --weights {folder / LAST}") from error
 
 
-def write_snapshot(folder: Path, parts: Parts, position: Position, config: dict, data: str) -> None:
+def write_snapshot(folder: Path, parts: Parts, position: Position, config: dict, data: str, channels: int,
+                   ) -> None:
     """Writes `state.npz`, then the weight files that are taken from it.
 
     Raises:
@@ -99,14 +101,15 @@ def write_snapshot(folder: Path, parts: Parts, position: Position, config: dict,
     if broken:
         raise UserError(f"{broken} is no longer finite after step {position.step}; what {folder} holds is "
                         "kept. Start again with a lower --lr")
-    info = {"format": FORMAT, "config": config, "position": asdict(position), "data": data}
+    info = {"format": FORMAT, "config": config, "position": asdict(position), "data": data,
+            "channels": channels}
     save_arrays(arrays, folder / STATE, info)
-    _write_derived(Snapshot(folder / STATE, config, position, data, arrays))
+    _write_derived(Snapshot(folder / STATE, config, position, data, channels, arrays))
 
 
-def write_best(path: Path, model, dice: float, step: int, config: dict) -> None:
+def write_best(path: Path, model, dice: float, step: int, config: dict, channels: int) -> None:
     """Writes `best.npz` or `best_ema.npz`; the state that knows of it has to follow."""
-    save_weights(model, path, {**weights_info(step, config), "mDice": dice})
+    save_weights(model, path, {**weights_info(step, config, channels), "mDice": dice})
 
 
 def restore(snapshot: Snapshot, parts: Parts) -> None:
@@ -134,12 +137,12 @@ def mend_derived(snapshot: Snapshot) -> None:
 
 def _write_derived(snapshot: Snapshot) -> None:
     """`last.npz` comes last: that it is of this step tells that all are."""
-    info = weights_info(snapshot.position.step, snapshot.config)
+    info = weights_info(snapshot.position.step, snapshot.config, snapshot.channels)
     for kind, name in (("average", AVERAGE), ("weights", LAST)):
         arrays = snapshot.part(kind)
         if arrays:
             save_arrays(arrays, snapshot.source.with_name(name), info)
 
 
-def weights_info(step: int, config: dict) -> dict:
-    return {**config, "step": step}
+def weights_info(step: int, config: dict, channels: int | None) -> dict:
+    return {**config, "step": step, "channels": channels}

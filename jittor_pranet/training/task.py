@@ -26,6 +26,7 @@ class Task(Protocol):
 
     Attributes:
         fingerprint: tells training sets apart.
+        channels: of the images, 1 for grey ones and 3 for colour.
         sizes: sides of the squares that every batch is resized to; each makes a step.
         batches_per_epoch: how many `batches` yields from the first one on.
         selects: whether there is something to choose the best weights on.
@@ -33,6 +34,7 @@ class Task(Protocol):
     """
 
     fingerprint: str
+    channels: int
     sizes: list[int]
     batches_per_epoch: int
     selects: bool

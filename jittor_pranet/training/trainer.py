@@ -246,7 +246,7 @@ class Trainer:
             self.position.best[file] = validations.dice
             if ranks.is_rank_0():
                 write_best(self.folder / file, self.model, validations.dice, self.position.step,
-                           asdict(self.config))
+                           asdict(self.config), self.task.channels)
         return validations
 
     def report(self, epoch: int, validations: dict[str, Validation], seconds: float) -> None:
@@ -280,7 +280,7 @@ class Trainer:
         self.end_step()
         if ranks.is_rank_0():
             write_snapshot(self.folder, self.parts(), self.position, asdict(self.config),
-                           self.task.fingerprint)
+                           self.task.fingerprint, self.task.channels)
         collectives.barrier()
         self.saved = True
         self.last_end = time.perf_counter()  # the next step's time is without this

@@ -53,10 +53,29 @@ def test_onnx_of_several_classes_takes_grey_images(tmp_path, capsys):
     assert "images (N,1,64,64) to logits (N,4,64,64)" in capsys.readouterr().out
 
 
+def test_onnx_is_of_the_size_gain_and_channels_of_the_training(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    info = {"trainsize": SIZE, "gain": "sigmoid", "num_class": 4, "channels": 1}
+    save_weights(seeded_network("PVT-PraNet-V2", 4), tmp_path / "w.npz", info)
+    assert convert(tmp_path / "w.npz", tmp_path / "w.onnx") == 0
+    assert ("PVT-PraNet-V2, 4 classes, at 64 pixels as trained, gain sigmoid, grey images: images "
+            "(N,1,64,64) to logits (N,4,64,64)") in capsys.readouterr().out
+    assert convert(tmp_path / "w.npz", tmp_path / "colour.onnx", "--colour", "--testsize", "32") == 0
+    output = capsys.readouterr()
+    assert "images (N,3,32,32) to logits (N,4,32,32)" in output.out
+    assert output.err.splitlines() == ["warning: --testsize 32: the weights were trained at 64 pixels",
+                                       "warning: --colour: the weights were trained on grey images"]
+
+
 @pytest.mark.parametrize(("out", "flags", "message"), [
     ("x.pt", (), "ends in .pt, expected one of .npz, .pth, .onnx"),
     ("x.onnx", ("--testsize", "100"), "96 or 128 would do"),
     ("x.npz", ("--model_type", "PraNet-V9"), "unknown network 'PraNet-V9'"),
+    ("x.onnx", ("--testsize", "0"), "image size 0 is not a multiple of 32"),
+    ("x.npz", ("--testsize", "64"), "--testsize: is for an .onnx"),
+    ("x.pth", ("--num_class", "2"), "--num_class: is for an .onnx"),
+    ("x.pth", ("--gain", "softmax"), "--gain: is for an .onnx"),
+    ("x.pth", ("--grey",), "--grey: is for an .onnx"),
 ])
 def test_mistakes_are_one_line(ours, tmp_path, capsys, out, flags, message):
     assert convert(ours, tmp_path / out, *flags) == 2

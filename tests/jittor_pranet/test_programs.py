@@ -138,6 +138,32 @@ def test_maps_have_the_images_sizes_and_do_not_depend_on_the_batch(place):
     assert len(list((place / "maps1").rglob("*.png"))) == 6
 
 
+def test_all_programs_take_the_size_of_the_training(place):
+    flags = ("--weights", "run/last.npz", "--device", "cpu")
+    testing = ("test", *flags, "--test_path", "tests", "--datasets", "Two", "--no_minmax", "--save_path")
+    predicting = ("predict", *flags, "tests/Two/images", "--out")
+    assert f"PraNet-V2: 1 images of Two, at {SIZE} pixels as trained, on cpu" in run(
+        *testing, "sized", cwd=place)
+    assert f"PraNet-V2: 1 files, at {SIZE} pixels as trained, on cpu" in run(
+        *predicting, "sized/predicted", cwd=place)
+    other = ("--testsize", 64)
+    warning = f"warning: --testsize 64: the weights were trained at {SIZE} pixels"
+    assert warning in run(*testing, "otherwise", *other, cwd=place)
+    assert warning in run(*predicting, "otherwise/predicted", *other, cwd=place)
+    code = ("from lib import PolypSegmenter\nfrom utils.image_io import write_map\n"
+            "map = PolypSegmenter('run/last.npz').predict('tests/Two/images/polyp0.png')\n"
+            "write_map('python.png', (map * 255).astype('uint8'))")
+    subprocess.run([sys.executable, "-c", code], cwd=place, check=True,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+    expected = (place / "sized" / "Two" / "polyp0.png").read_bytes()
+    assert (place / "python.png").read_bytes() == expected
+    assert (place / "sized" / "predicted" / "maps" / "polyp0.png").read_bytes() == expected
+    assert (place / "otherwise" / "Two" / "polyp0.png").read_bytes() != expected
+    for program in (testing, predicting):
+        output = run(*program, "none", "--testsize", 0, cwd=place, code=2)
+        assert "image size 0 is not a multiple of 32" in output
+
+
 def test_maps_are_measured_on_request(place):
     output = run("test", "--weights", "run/last.npz", "--test_path", "tests", "--save_path", "measured",
                  "--testsize", SIZE, "--datasets", "Two", "--evaluate", "--overlays", "--device", "cpu",

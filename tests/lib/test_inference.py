@@ -180,5 +180,18 @@ def test_the_five_lines_of_the_readme_run_from_another_folder(weights, picture, 
     np.testing.assert_array_equal(mask, 255 * (segmenter_352.predict(picture) > 0.5))
 
 
+def test_the_size_is_that_of_the_training_or_the_published_one(tmp_path, weights, picture, segmenter, capsys):
+    from lib import PolypSegmenter
+
+    save_weights(seeded_network(NAME), tmp_path / "w.npz", {"model_type": NAME, "trainsize": SIZE})
+    trained = PolypSegmenter(tmp_path / "w.npz")
+    assert trained.size == SIZE and str(trained.usage) == "at 64 pixels as trained"
+    np.testing.assert_array_equal(trained.predict(picture), segmenter.predict(picture))
+    assert PolypSegmenter(weights).size == 352
+    assert not capsys.readouterr().err
+    assert PolypSegmenter(tmp_path / "w.npz", size=96).size == 96
+    assert capsys.readouterr().err == "warning: --testsize 96: the weights were trained at 64 pixels\n"
+
+
 def test_the_device_is_the_one_in_use(segmenter):
     assert segmenter.device == ("cuda" if jt.flags.use_cuda else "cpu")

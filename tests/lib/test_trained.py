@@ -11,7 +11,7 @@ from jittor_pranet.training.options import Config
 from jittor_pranet.training.snapshot import weights_info
 from lib.inference import load_model, network_of
 from lib.registry import NETWORKS, check_size
-from lib.trained import SETTINGS, settings_of
+from lib.trained import SETTINGS, settings_of, usage_of
 from utils.checkpoint import read_checkpoint, save_arrays
 from utils.errors import UserError
 
@@ -28,9 +28,9 @@ def checkpoint(path, info: dict):
     Config("train", 300, 6, task="multiclass", num_class=9, model_type="EMCAD-B2-DSRA", gain="difference",
            trainsize=224, slice_axis=2, window=(-125.0, 275.0), label_map="synapse", clip=None)])
 def test_what_trainings_say_is_taken(tmp_path, config):
-    said = settings_of(checkpoint(tmp_path / "w.npz", weights_info(7, vars(config))))
-    expected = {name: vars(config)[name] for name in SETTINGS if vars(config)[name] is not None}
-    assert said == json.loads(json.dumps(expected))
+    said = settings_of(checkpoint(tmp_path / "w.npz", weights_info(7, vars(config), 3)))
+    expected = {name: vars(config)[name] for name in SETTINGS if vars(config).get(name) is not None}
+    assert said == json.loads(json.dumps({**expected, "channels": 3}))
 
 
 def test_files_that_say_nothing_or_other_things_are_taken(tmp_path):
@@ -65,3 +65,47 @@ def test_a_size_beyond_all_memory_is_refused(side):
 def test_all_networks_are_known(tmp_path):
     for name in NETWORKS:
         assert network_of(checkpoint(tmp_path / "w.npz", {"model_type": name})) == name
+
+
+@pytest.mark.parametrize(("info", "flags", "text"), [
+    ({"trainsize": 96}, {}, "at 96 pixels as trained"),
+    ({"trainsize": 96}, {"size": 96}, "at 96 pixels as trained"),
+    ({"trainsize": 96}, {"size": 352}, "at 352 pixels"),
+    ({}, {}, "at 352 pixels, as published"),
+    ({}, {"size": 352}, "at 352 pixels"),
+    ({"num_class": 9}, {}, "9 classes, at 224 pixels, as published"),
+    ({}, {"num_class": 9}, "9 classes, at 224 pixels, as published"),
+    ({"trainsize": 64, "num_class": 4, "gain": "sigmoid", "channels": 1}, {},
+     "4 classes, at 64 pixels as trained, gain sigmoid, grey images")])
+def test_a_network_is_used_as_it_was_trained(tmp_path, info, flags, text):
+    assert str(usage_of(checkpoint(tmp_path / "w.npz", info), **flags)) == text
+
+
+def test_the_number_of_classes_is_that_of_the_weights_where_they_do_not_say_it(tmp_path):
+    for count in (1, 9):
+        save_arrays({"out_head1.bias": np.zeros(count)}, tmp_path / "w.npz")
+        assert usage_of(read_checkpoint(tmp_path / "w.npz")).num_class == count
+    for count in (0, 257):
+        save_arrays({"out_head1.bias": np.zeros(count)}, tmp_path / "w.npz")
+        with pytest.raises(UserError, match=f"is of {count} classes, expected a number from 1 to 256"):
+            usage_of(read_checkpoint(tmp_path / "w.npz"))
+
+
+def test_flags_that_are_not_as_trained_are_told(tmp_path, capsys):
+    info = {"trainsize": 96, "num_class": 9, "gain": "sigmoid", "channels": 1}
+    trained = checkpoint(tmp_path / "w.npz", info)
+    usage_of(trained, 352, 4, "softmax", 3).warn()
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: --testsize 352: the weights were trained at 96 pixels",
+        "warning: --num_class 4: the weights are of 9",
+        "warning: --gain softmax: the weights were trained with sigmoid",
+        "warning: --colour: the weights were trained on grey images"]
+    usage_of(trained, 96, 9, "sigmoid", 1).warn()
+    usage_of(checkpoint(tmp_path / "theirs.npz", {}), 96, 9, "sigmoid", 1).warn()
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [0, -32, 100])
+def test_a_size_that_is_none_is_refused(tmp_path, size):
+    with pytest.raises(UserError, match=f"image size {size} is not a multiple of 32"):
+        usage_of(checkpoint(tmp_path / "w.npz", {"trainsize": 96}), size)

@@ -51,7 +51,7 @@ def test_the_run_tells_its_losses_and_the_dice_of_each_class(place):
         figures = [float(row[f"val_dice{label}"]) for label in (1, 2, 3) if row[f"val_dice{label}"]]
         assert float(row["val_mDice"]) == pytest.approx(np.mean(figures), rel=1e-12)
     info = read_info(place / "whole" / "last.npz")
-    said = {"task": "multiclass", "num_class": 4, "weight_decay": 1e-4, "clip": None}
+    said = {"task": "multiclass", "num_class": 4, "weight_decay": 1e-4, "clip": None, "channels": 1}
     assert said.items() <= info.items()
     assert all(image_size(place / "whole" / name)[1] > 100 for name in ("samples.png", "curves.png"))
 
@@ -148,6 +148,20 @@ def test_a_strangers_weights_that_say_what_no_training_has_are_refused(place, ca
     line, = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {weights}: says {said} {value!r}, expected ")
     assert not (place / "none").exists()
+
+
+def test_scans_of_another_kind_than_those_of_the_training_are_told(place, capsys):
+    weights = place / "colour.npz"
+    save_arrays(read_weights(place / "whole" / "last.npz"), weights,
+                {**read_info(place / "whole" / "last.npz"), "channels": 3})
+    for file, warnings in (("whole/last.npz", []), (weights, [
+            f"warning: {place}/tests/case8.npz: is grey, the weights were trained on colour images"])):
+        arguments = ("test", "--weights", place / file, "--test_path", place / "tests", "--save_path",
+                     place / f"kind{len(warnings)}", "--device", "cpu")
+        assert main([*map(str, arguments)]) == 0
+        output = capsys.readouterr()
+        assert [line for line in output.err.splitlines() if line.startswith("warning")] == warnings
+        assert f"4 classes, at {SIZE} pixels as trained" + ", grey images" * (not warnings) in output.out
 
 
 def test_weights_of_several_classes_are_refused_where_there_is_one(place):
