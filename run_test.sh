@@ -1,7 +1,4 @@
 #!/usr/bin/env bash
-# Writes the maps of a trained network and measures them: sets up what is missing, then passes all flags on.
-# `./run_test.sh --help` lists the flags.
+# Writes the maps of a trained network and measures them: another name of `./pranet test --evaluate`.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-prepare requirements.txt
-exec "$PYTHON" -m jittor_pranet test --evaluate "$@"
+exec "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/pranet" test --evaluate "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Trains a network: sets up what is missing, then passes all flags on. `./run_train.sh --demo` shows the whole way
-# on a small synthetic set, `--demo --classes 4` on scans of several classes; `./run_train.sh --help` lists the flags.
+# Trains a network: another name of `./pranet train`. `./run_train.sh --demo` shows the whole way on a small synthetic
+# set, `--demo --classes 4` on scans of several classes.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.sh"
 prepare requirements.txt
 
 is_demo=false classes='' flags=()
@@ -34,8 +34,7 @@ training=(--model_type "$network" --train_path "$demo/TrainDataset" --train_save
 
 # Nothing is touched before the flags are known to be right, and all that is there to be the demo's own.
 case " ${flags[*]-} " in *" -h "* | *" --help "*) exec "$PYTHON" -m jittor_pranet train --help ;; esac
-"$PYTHON" -c 'from jittor_pranet.__main__ import build_parser as build; import sys; build(sys.argv[1:]).parse_args()' \
-    train "${training[@]}"
+"$PYTHON" -c 'import sys; from jittor_pranet.__main__ import parse; parse(sys.argv[1:])' train "${training[@]}"
 for folder in "$demo/snapshots" "$demo/maps"; do
     [ ! -e "$folder" ] || [ -e "$folder/$mark" ] ||
         fail "$folder: is there, and the demo did not write it; name another folder in DEMO_DIR, or move it away"

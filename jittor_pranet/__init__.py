@@ -1,7 +1,13 @@
-"""The programs: ``python -m jittor_pranet train|test|evaluate|demo|doctor``."""
+"""PraNet-V1 and V2 in Jittor: segmentation networks with reverse attention, trained, tested and evaluated."""
 
 import sys
 from pathlib import Path
 
-# Programs are also started in folders with packages of their own called utils or lib, which would come first.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+__version__ = "0.9.0"
+
+# The packages lib and utils beside this one are for our processes alone: pip installs neither, since others
+# have packages of these names. Here ours come first, in folders that have such packages as well.
+ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "utils" / "errors.py").exists():
+    raise ImportError("jittor_pranet runs from its checkout: install it by `pip install -e FOLDER`")
+sys.path.insert(0, str(ROOT))

@@ -21,7 +21,7 @@ if [ "$1" = -c ]; then
 fi
 shift 2
 echo "$*" >>"$STAND_IN/calls"
-[ "$1" != "${FAILING:-}" ] || exit 3
+[ "${1:-}" != "${FAILING:-none}" ] || exit 3
 while [ $# -gt 1 ]; do
     case $1 in --train_save | --save_path) mkdir -p "$2" && echo "$RUN" >"$2/new" ;; esac
     shift
@@ -52,6 +52,16 @@ def script(tmp_path):
 
 def results(folder: Path) -> list[str]:
     return [(folder / name / "new").read_text().strip() for name in ("snapshots", "maps")]
+
+
+def test_one_command_from_any_folder_and_by_a_link(script, tmp_path):
+    assert script("pranet", "evaluate", "--gt_root", "a b") == (0, ["evaluate --gt_root a b"])
+    assert script("pranet") == (0, [""])
+    for name in ("pranet", "run_test.sh", "run_train.sh"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    assert script(str(tmp_path / "pranet"), "doctor") == (0, ["doctor"])
+    assert script(str(tmp_path / "run_test.sh"), "--bs", "2") == (0, ["test --evaluate --bs 2"])
+    assert script(str(tmp_path / "run_train.sh"), "--lr", "1") == (0, ["train --lr 1"])
 
 
 def test_flags_are_passed_on(script):
