@@ -19,16 +19,25 @@ OURS = ("jittor_pranet", "lib", "utils", "tests")
 # A program is a module with `add_arguments(parser)` and `run(args) -> exit code`; only the one asked for is
 # imported, so that those without a network start without Jittor.
 PROGRAMS = {
-    "train": "train a network on images and masks, or on scans with several classes",
-    "test": "write the maps of a trained network for test sets",
-    "predict": "segment images and videos that have no masks",
-    "convert": "write weights as .npz or .pth, or a network as .onnx",
-    "check-data": "list what is wrong or remarkable with training and test sets",
-    "evaluate": "score maps against masks (mDice, wFm, Sm ...) or label maps (Dice, HD95 ...)",
-    "benchmark": "time a part of the project on this machine",
-    "demo": "draw a small synthetic set of polyps or scans to try the programs on",
-    "doctor": "show what was found on this machine and what will be used",
+    "train": ("train a network on images and masks, or on scans with several classes",
+              "--train_path data/TrainDataset --train_save runs/v2"),
+    "test": ("write the maps of a trained network for test sets",
+             "--weights runs/v2/best.npz --test_path data/TestDataset --save_path results/v2 --evaluate"),
+    "predict": ("segment images and videos that have no masks",
+                "frames/ clip.mp4 --weights runs/v2/best.npz --out predictions"),
+    "convert": ("write weights as .npz or .pth, or a network as .onnx",
+                "--weights runs/v2/best.npz --out v2.onnx"),
+    "check-data": ("list what is wrong or remarkable with training and test sets",
+                   "--train_path data/TrainDataset --test_path data/TestDataset"),
+    "evaluate": ("score maps against masks (mDice, wFm, Sm ...) or label maps (Dice, HD95 ...)",
+                 "--pred_root results/v2 --gt_root data/TestDataset --compare"),
+    "benchmark": ("time a part of the project on this machine",
+                  "--what infer --against torch"),
+    "demo": ("draw a small synthetic set of polyps or scans to try the programs on",
+             "--out demo"),
+    "doctor": ("show what was found on this machine and what will be used", ""),
 }
+"""What each program does, and the flags of an example."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,8 +68,9 @@ def build_parser(argv: list[str]) -> tuple[Parser, Parser | None]:
     parser.add_argument("--version", action="version", version=f"jittor-pranet {jittor_pranet.__version__}")
     programs = parser.add_subparsers(dest="program", metavar="PROGRAM", required=True)
     chosen = None
-    for name, summary in PROGRAMS.items():
+    for name, (summary, example) in PROGRAMS.items():
         program = programs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
+                                      usage=f"{NAME} {name} {example} [FLAG ...]".replace("  ", " "),
                                       formatter_class=HelpFormatter)
         if name in argv[:1]:
             load_program(name).add_arguments(program)
