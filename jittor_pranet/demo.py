@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     earlier = _earlier(demo)
     with output_folder(out, ("TrainDataset", "TestDataset"), [], "demo", may_replace=True):
         drawn = prefetch(demo.draw, demo.jobs, WORKERS, ahead=2 * WORKERS)
-        written = {path for paths in track(drawn, len(demo.jobs), "drawing") for path in paths}
+        written = {path for paths in track(drawn, len(demo.jobs), "drawing", demo.unit) for path in paths}
         for path in set(earlier) - written:  # of a larger set drawn here before
             path.unlink()
     for line in demo.summary:

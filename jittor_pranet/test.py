@@ -119,7 +119,7 @@ def write_maps(task: Task) -> int:
         for name in written:
             progress.step(note=name)
             if interruption.signal:
-                print(f"stopped after {progress.done} of {total} {task.unit}s; run again to complete")
+                print(f"stopped after {progress.done} of {total} {task.unit}; run again to complete")
                 return interruption.exit_code
     return 0
 

@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
         code = train(trainer, args.save_every, args.save_steps)
     print(f"weights: {folder / LAST}")
     for file, dice in trainer.position.best.items():
-        print(f"best {'weights' if file == BEST else 'average'}: {folder / file} (mDice {dice:.4f})")
+        print(f"best {'weights' if file == BEST else 'average'}: {folder / file} (mDice {100 * dice:.2f})")
     print(f"log: {folder / LOG}")
     collectives.barrier()  # mpirun ends the others as soon as one has left with a code
     return code

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -14,25 +16,34 @@ from utils.errors import printable
 
 Item = TypeVar("Item")
 PLAIN_INTERVAL_S = 30.0
+RECENT = 30  # steps by which the rate is told
+BAR = "{desc} {percentage:3.0f}% |{bar:8}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # 80 columns
 
 
 class Progress:
-    """Counts steps towards ``total``; ``note`` is shown behind the rate (a loss, a file name).
+    """Counts towards ``total``; ``note`` is shown beside the count (a loss, a file name). Rank 0 shows it.
 
-    ``done`` of them were done before, by an earlier run that goes on. Of many processes the first shows it.
+    Args:
+        unit: what is counted, in the plural.
+        done: what an earlier run, which goes on here, has done.
+
+    Rate and time left follow from the median of recent steps, which some of them that compile do not change.
     """
 
-    def __init__(self, total: int, title: str, unit: str = "it", done: int = 0):
+    def __init__(self, total: int, title: str, unit: str = "items", done: int = 0):
         self.total, self.title, self.unit = total, title, unit
-        self.done, self.earlier, self.note = done, done, ""
-        self.start = self.last_line = time.monotonic()
-        on_terminal = sys.stderr.isatty()
+        self.done, self.note = done, ""
+        self.last_step = self.last_line = time.monotonic()
+        self.recent: deque[float] = deque(maxlen=RECENT)  # seconds for one
         self.bar = None
-        if on_terminal and ranks.is_rank_0():
-            self.bar = tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True)
+        if sys.stderr.isatty() and ranks.is_rank_0():
+            self.bar = tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True,
+                            bar_format=BAR)
 
     def step(self, count: int = 1, note: str = "") -> None:
-        self.done, self.note = self.done + count, printable(note)
+        now = time.monotonic()
+        self.recent.append((now - self.last_step) / count)
+        self.done, self.note, self.last_step = self.done + count, printable(note), now
         if self.bar is not None:
             self.bar.set_postfix_str(self.note, refresh=False)
             self.bar.update(count)
@@ -46,13 +57,10 @@ class Progress:
 
     def _line(self) -> None:
         self.last_line = time.monotonic()
-        elapsed = self.last_line - self.start
-        done_now = self.done - self.earlier
-        left = elapsed / max(done_now, 1) * (self.total - self.done)
-        rate = done_now / elapsed if elapsed > 0 else 0.0
+        seconds = max(statistics.median_low(self.recent), 1e-9)
         note = f", {self.note}" if self.note else ""
-        print(f"{self.title}: {self.done}/{self.total} {self.unit}{note}, {rate:.3g} {self.unit}/s, "
-              f"{left:.0f} s left", file=sys.stderr, flush=True)
+        print(f"{self.title}: {self.done}/{self.total} {self.unit}{note}, {1 / seconds:.3g} {self.unit}/s, "
+              f"{duration(seconds * (self.total - self.done))} left", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self.bar is not None:
@@ -65,7 +73,15 @@ class Progress:
         self.close()
 
 
-def track(items: Iterable[Item], total: int, title: str, unit: str = "it") -> Iterator[Item]:
+def duration(seconds: float) -> str:
+    """Seconds in words: 42 s, 3 min 5 s, 2 h 10 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def track(items: Iterable[Item], total: int, title: str, unit: str = "items") -> Iterator[Item]:
     """Yields ``items`` and counts each once its consumer is done with it."""
     with Progress(total, title, unit) as progress:
         for item in items:

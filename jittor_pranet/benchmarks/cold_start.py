@@ -24,7 +24,7 @@ def run(options: Options) -> int:
         comparison.describe(processes)
     comparison.report.header(*HEADER)
     starts_each = comparison.rounds + 1
-    with Progress(len(tasks) * len(comparison.names) * starts_each, "starting", "process") as progress:
+    with Progress(len(tasks) * len(comparison.names) * starts_each, "starting", "processes") as progress:
         for task in tasks:
             starts = {name: Starts() for name in comparison.names}
             for _ in range(starts_each):

@@ -51,7 +51,7 @@ def run(options: Options) -> int:
     name, measure = _baseline()
     seconds, seconds_mm, baseline, baseline_seconds = [], [], [], 0.0
     # By organ, one after another, so that what slows the machine for a while falls on both.
-    for label in track(range(1, NUM_CLASS), NUM_CLASS - 1, name, "organ"):
+    for label in track(range(1, NUM_CLASS), NUM_CLASS - 1, name, "organs"):
         for _ in range(options.rounds):
             seconds.append(shortest(1, lambda: measure_scan(prediction, target, NUM_CLASS)))
             seconds_mm.append(shortest(1, lambda: measure_scan(prediction, target, NUM_CLASS, SPACING)))

@@ -22,7 +22,7 @@ def run(options: Options) -> int:
     comparison = Comparison.of(options, size=options.testsize)
     report = comparison.report
     rate = 0.0  # of products, the best seen so far: the machine may be busy at times
-    with Progress(len(tasks) * comparison.steps, "timing", "turn") as progress:
+    with Progress(len(tasks) * comparison.steps, "timing", "rounds") as progress:
         for task in tasks:
             with comparison.processes() as processes:
                 outcomes = comparison.time(processes, task, progress)

@@ -18,7 +18,7 @@ def run(options: Options) -> int:
     tasks = op_tasks()
     comparison = Comparison.of(options)
     report = comparison.report
-    with Progress(len(tasks) * comparison.steps, "timing", "turn") as progress, \
+    with Progress(len(tasks) * comparison.steps, "timing", "rounds") as progress, \
             comparison.processes() as processes:
         comparison.describe(processes)
         rate = report.content["copied_gb_per_s"] = copy_rate(processes)

@@ -59,7 +59,7 @@ class VideoPrediction:
         name = f"{VIDEOS}/{self.source.name}"
         with atomic_write(self.plan.out / f"{name}.csv", "w", newline="", encoding="utf-8") as table, \
                 atomic_write(self.plan.out / f"{name}{suffix}") as file, \
-                Progress(video.length(path), path.name, "frame") as self.progress:
+                Progress(video.length(path), path.name, "frames") as self.progress:
             self.table = csv.writer(table, lineterminator="\n")
             self.table.writerow(COLUMNS)
             video.redraw(path, file, suffix, self.outlined)

@@ -21,7 +21,7 @@ class BinaryTask:
         threshold: write 255 where a map is above it and 0 elsewhere; None leaves the map as it is.
     """
 
-    unit = "image"
+    unit = "images"
 
     def __init__(self, sets: dict[str, TestImages], segmenter: PolypSegmenter, options: MapOptions,
                  minmax: bool, threshold: float | None):

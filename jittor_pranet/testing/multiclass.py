@@ -27,7 +27,7 @@ class MulticlassTask:
         nifti: write .nii.gz in place of .npz.
     """
 
-    unit = "scan"
+    unit = "scans"
 
     def __init__(self, sets: dict[str, list[Scan]], segmenter: ScanSegmenter, options: MapOptions,
                  scan_options: ScanOptions, nifti: bool):

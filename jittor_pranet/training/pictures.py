@@ -35,7 +35,7 @@ def write_curves(path: Path, steps: list[dict], epochs: list[dict], losses: list
             if (points := _measured(epochs, column))}
     if dice:
         best = max(value for points in dice.values() for _, value in points)
-        charts.append(_chart(f"validation mDice, best {best:.4f}", dice, marks=True))
+        charts.append(_chart(f"validation mDice, best {100 * best:.2f}", dice, marks=True))
     classes = {name.removeprefix("val_dice"): points for name in scores
                if (points := _measured(epochs, name))}
     if classes:

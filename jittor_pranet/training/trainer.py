@@ -131,7 +131,7 @@ class Trainer:
             return 0
         first, last = self.position.ended // self.epoch_steps, math.ceil(self.total_steps / self.epoch_steps)
         with Interruption() as interruption, \
-                Progress(self.total_steps, "training", "step", self.position.step) as self.progress:
+                Progress(self.total_steps, "training", "steps", self.position.step) as self.progress:
             for epoch in range(first, last):
                 for _ in self.train_epoch(epoch):
                     if collectives.any_signal(interruption):
@@ -154,8 +154,8 @@ class Trainer:
             self.tensorboard.add(log.path.stem, row["step"], row)
 
     def progress_text(self, row: dict) -> str:
-        losses = " ".join(f"{name} {row[name]:.3f}" for name in self.losses)
-        return f"epoch {row['epoch']}/{self.config.epochs}, {losses}, {row['images_per_s']:.3g} images/s"
+        return (f"loss {row['loss']:.3f}, {row['images_per_s']:.3g} images/s, "
+                f"epoch {row['epoch']}/{self.config.epochs}")
 
     def train_epoch(self, epoch: int) -> Iterator[None]:
         """Begins the steps of an epoch that are left to do; yields after each."""
@@ -270,7 +270,7 @@ class Trainer:
                          self.task.score_names)
             for column, each in validations.items():
                 if BEST_FILES[column] == BEST:
-                    title = f"step {self.position.step}, mDice {each.dice:.4f} of all"
+                    title = f"step {self.position.step}, mDice {100 * each.dice:.2f} of all"
                     self.task.write_samples(self.folder / SAMPLES, each.samples, title)
         except (UserError, OSError, ValueError) as error:
             self.progress.say(f"not drawn: {printable(error)}")

@@ -64,7 +64,7 @@ def score_pairs(plans: list[tuple[SetScores, list]], measure: Callable, workers:
     tasks = [(scores, pair) for scores, pairs in plans for pair in pairs]
     workers = min(workers, len(tasks)) if workers > 1 else 0
     outcomes = map_in_processes(measure, (pair for _, pair in tasks), workers, 8 * workers)
-    for outcome, (scores, pair) in zip(track(outcomes, len(tasks), "evaluate", unit), tasks):
+    for outcome, (scores, pair) in zip(track(outcomes, len(tasks), "evaluate", f"{unit}s"), tasks):
         scores.add(pair, outcome)
     if not allow_missing:
         _refuse_defects(plans)

@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from utils import ranks, signals
 from utils.files import PROJECT_ROOT
-from utils.progress import Progress
+from utils.progress import Progress, duration
 
 CORE_OBJECTS = {"cpu": 150, "cuda": 202}  # files of Jittor 1.3.11, to within a few: for the progress bar only
 QUIET_S, INTERVAL_S = 5.0, 15.0  # what is compiled already takes less than the first
@@ -28,9 +29,7 @@ def import_lock(cache: Path, device: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if ranks.is_rank_0():
-                print("another process is starting Jittor; waiting for it", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _wait_for(lock)
         done = threading.Event()
         watcher = threading.Thread(target=_report_core, args=(cache, CORE_OBJECTS[device], done), daemon=True)
         watcher.start()
@@ -43,6 +42,21 @@ def import_lock(cache: Path, device: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_UN)
 
 
+def _wait_for(lock: IO) -> None:
+    """Takes a lock that another process holds, and says now and then how long that takes."""
+    start, reported = time.monotonic(), 0.0
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        waited = time.monotonic() - start
+        if ranks.is_rank_0() and waited >= reported:
+            print(f"another process is starting Jittor; waiting for it, {duration(waited)} so far",
+                  file=sys.stderr)
+            reported = waited + INTERVAL_S
+        time.sleep(0.2)
+
+
 def _report_core(cache: Path, objects: int, done: threading.Event) -> None:
     start = time.time() - QUIET_S
     if done.wait(QUIET_S):
@@ -50,10 +64,11 @@ def _report_core(cache: Path, objects: int, done: threading.Event) -> None:
     if ranks.is_rank_0():
         print("compiling Jittor's core, once per machine and environment: about three minutes",
               file=sys.stderr)
-    with Progress(objects, "core", "file") as progress:
+    with Progress(objects, "core", "files") as progress:
         while not done.wait(1.0):
             built = sum(path.stat().st_mtime >= start for path in cache.rglob("obj_files/*.o"))
-            progress.step(min(built, objects) - progress.done)
+            if progress.done < min(built, objects):
+                progress.step(min(built, objects) - progress.done)
 
 
 def stop_compile_pool() -> None:
