@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
@@ -146,7 +147,13 @@ def run(args: argparse.Namespace) -> int:
         if snapshot:
             print(f"resumed after step {trainer.position.step}")
         del snapshot  # the network and the optimizer hold its arrays now
+        if trainer.is_finished:
+            print(f"nothing left to do: all {trainer.total_steps} steps are done; --epoch or --max_steps ask "
+                  "for more")
         code = train(trainer, args.save_every, args.save_steps)
+    if code:
+        print(f"stopped after step {trainer.position.step} of {trainer.total_steps}; this goes on: "
+              f"pranet train --resume {shlex.quote(str(folder))}")
     print(f"weights: {folder / LAST}")
     for file, dice in trainer.position.best.items():
         print(f"best {'weights' if file == BEST else 'average'}: {folder / file} (mDice {100 * dice:.2f})")

@@ -125,9 +125,14 @@ class Trainer:
         if self.average:
             self.average.steps = self.position.step
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps are done, and the last epoch validated."""
+        return self.position.ended >= self.total_steps
+
     def run(self, save_every: int, save_steps: int | None) -> int:
         """Trains to the end or to a signal, saves, and returns the exit code."""
-        if self.position.ended >= self.total_steps:
+        if self.is_finished:
             return 0
         first, last = self.position.ended // self.epoch_steps, math.ceil(self.total_steps / self.epoch_steps)
         with Interruption() as interruption, \

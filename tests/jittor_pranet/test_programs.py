@@ -111,6 +111,7 @@ def test_a_signal_leaves_a_snapshot(place, number, code):
     os.killpg(process.pid, number)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == code, output
+    assert f"; this goes on: pranet train --resume {folder}" in output
     assert read_info(folder / "last.npz")["step"] == len(log.read_text().splitlines()) - 1
 
 

@@ -71,7 +71,8 @@ def test_a_run_in_parts_equals_the_whole(place):
 def test_a_finished_run_has_nothing_left_to_do(place):
     before = (place / "whole" / "state.npz").stat().st_mtime_ns
     (place / "whole" / "last.npz").rename(place / "whole" / "kept.npz")
-    run("train", "--resume", "whole", "--device", "cpu", cwd=place)
+    output = run("train", "--resume", "whole", "--device", "cpu", cwd=place)
+    assert "nothing left to do: all " in output
     assert (place / "whole" / "state.npz").stat().st_mtime_ns == before
     kept = place / "whole" / "kept.npz"
     assert kept.read_bytes() == (place / "whole" / "last.npz").read_bytes(), "derived from the state again"
