@@ -1,4 +1,4 @@
-"""Clips drawn for the tests: a window that moves over a drawn polyp, with a tone."""
+"""Synthetic clips for the tests: a window that moves over a synthetic polyp, with a tone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from utils.data.synthetic.polyps import synthetic_polyp
 RATE, SOUND_RATE = 10, 8000
 
 
-def draw_frames(count: int, height: int, width: int) -> np.ndarray:
+def synthetic_frames(count: int, height: int, width: int) -> np.ndarray:
     """uint8 (count, height, width, 3)."""
     picture, _ = synthetic_polyp(np.random.default_rng(0), max(height, width) + count)
     return np.stack([picture[number:number + height, number:number + width] for number in range(count)])

@@ -1,4 +1,4 @@
-"""The one comparison of figures in the tests, and the one place for its tolerances."""
+"""The one comparison of numbers in the tests, and the one place for its tolerances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Tolerance:
 
 
 TOLERANCES = {
-    "metrics": Tolerance(absolute=1e-12),  # measures of maps, fractions of 1
+    "metrics": Tolerance(absolute=1e-12),  # metrics of maps, fractions of 1
     "label metrics": Tolerance(absolute=1e-9),  # those of label maps: fractions of 1, and distances
     "float32": Tolerance(absolute=2e-6, relative=2e-6),  # one float32 operation on values near 1
     "float64": Tolerance(absolute=1e-12, relative=1e-10),  # float64 throughout, in another order
@@ -28,7 +28,7 @@ TOLERANCES = {
 }
 
 
-def assert_close(actual, expected, kind: str, what: str = "figures") -> None:
+def assert_close(actual, expected, kind: str, what: str = "values") -> None:
     """Compares shape and elements of arrays or numbers by the tolerance of this kind; NaN equals nothing."""
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
@@ -41,7 +41,7 @@ def assert_close(actual, expected, kind: str, what: str = "figures") -> None:
                              f"{tolerance}; at {worst} {actual[worst]!r}, expected {expected[worst]!r}")
 
 
-# Parity with float64 figures, in units of PyTorch's own float32 error: (multiple, least bound).
+# Parity with float64 values, in units of PyTorch's own float32 error: (multiple, least bound).
 PARITY = {
     "forward": (10, 1e-5),
     "gradient": (5, 1e-4),

@@ -15,7 +15,7 @@ SETS = ("first", "second")
 IMAGES = 5
 
 
-def draw_folders(root: Path) -> Path:
+def write_folders(root: Path) -> Path:
     """Two sets of masks in gt/, and the maps of a method for them in maps/."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:40, :60]

@@ -61,8 +61,3 @@ def draw(path: Path, box: tuple[int, int, int, int] = (4, 8, 16, 12), level: int
 def rows(out: Path) -> list[dict[str, str]]:
     with open(out / "predictions.csv", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    files = [path for path in sorted(out.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(out)): path.read_bytes() for path in files}

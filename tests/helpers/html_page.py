@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from html.parser import HTMLParser
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def decoded(image: dict) -> np.ndarray:
+    """The pixels of an image that a page holds."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1]))))
 
 
 class Page(HTMLParser):

@@ -1,4 +1,4 @@
-"""Volumes of several classes and the label maps that a method found in them, for the tests of `evaluate`."""
+"""Volumes of several classes and the label maps that a method predicts, for the tests of `evaluate`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.helpers import evaluations
+from tests.helpers.saved_scans import save_npz
 from utils.data.scans import ScanOptions, find_scans, read_scan, write_labels
 
 SETS = ("first", "second & <b>")
@@ -16,36 +17,31 @@ SPACING = (4.0, 0.5, 0.8)
 SCAN_OPTIONS = ScanOptions(4)
 
 
-def draw_folders(root: Path) -> Path:
-    """Two sets of volumes in gt/, and in maps/ what a method found: worse the higher a volume's number.
+def write_folders(root: Path) -> Path:
+    """Two sets of volumes in gt/, and predictions in maps/: worse the higher a volume's number.
 
     Of the three classes the last is in no volume; the second is missed in volume 1 and made up in volume 2.
     """
     for place, name in enumerate(SETS):
         for number in range(SCANS):
-            truth = np.zeros((4, 24, 30), np.uint8)
-            truth[1:, 5:15, 3:14] = 1
+            target = np.zeros((4, 24, 30), np.uint8)
+            target[1:, 5:15, 3:14] = 1
             if number != 2:
-                truth[:3, 8:20, 18:28] = 2
-            image = np.random.default_rng(number).random(truth.shape, np.float32)
-            save(root / "gt" / name / f"volume{number}.npz", image=image, label=truth,
-                 spacing=np.array(SPACING))
+                target[:3, 8:20, 18:28] = 2
+            image = np.random.default_rng(number).random(target.shape, np.float32)
+            save_npz(root / "gt" / name / f"volume{number}.npz", image=image, label=target,
+                     spacing=np.array(SPACING))
         write_maps(root / "gt" / name, root / "maps" / name, {
-            f"volume{number}": found_labels(number, place) for number in range(SCANS)})
+            f"volume{number}": predicted_labels(number, place) for number in range(SCANS)})
     return root
 
 
-def found_labels(number: int, place: int) -> np.ndarray:
-    found = np.zeros((4, 24, 30), np.uint8)
-    found[1:, 5 + 2 * number:15 + number, 3 + place:14] = 1
+def predicted_labels(number: int, place: int) -> np.ndarray:
+    prediction = np.zeros((4, 24, 30), np.uint8)
+    prediction[1:, 5 + 2 * number:15 + number, 3 + place:14] = 1
     if number != 1:
-        found[:2, 8:20, 18:28] = 2
-    return found
-
-
-def save(path: Path, **arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
+        prediction[:2, 8:20, 18:28] = 2
+    return prediction
 
 
 def write_maps(gt: Path, folder: Path, maps: dict[str, np.ndarray], nifti: bool = False) -> None:

@@ -54,7 +54,7 @@ def reference_network(name: str, num_class: int = 1, seed: int = 0, gain: str = 
 
 def onnx_errors(name: str, size: int, folder: Path, num_class: int = 1, channels: int = 3,
                 ) -> tuple[float, float]:
-    """How far the logits of `convert`'s ONNX file are from our network's and from PyTorch's, relatively."""
+    """How far the logits of `convert`'s ONNX file are from Jittor's and from PyTorch's, relatively."""
     import onnxruntime
     import torch
 
@@ -70,9 +70,9 @@ def onnx_errors(name: str, size: int, folder: Path, num_class: int = 1, channels
     model.eval()
     reference = reference_network(name, num_class).float().eval()
     with jt.no_grad(), torch.no_grad():
-        ours = model.final_logits(model(jt.array(images))).numpy()
-        theirs = reference.final_logits(reference(torch.from_numpy(images))).numpy()
-    return relative_error(exported, ours), relative_error(exported, theirs)
+        in_jittor = model.final_logits(model(jt.array(images))).numpy()
+        in_torch = reference.final_logits(reference(torch.from_numpy(images))).numpy()
+    return relative_error(exported, in_jittor), relative_error(exported, in_torch)
 
 
 def relative_error(values: np.ndarray, expected: np.ndarray) -> float:

@@ -13,18 +13,18 @@ def noise(tag: str, *shape: int) -> np.ndarray:
     return deterministic.stream(tag).normal(size=shape).astype(np.float32)
 
 
-def check(ours, theirs, *inputs: np.ndarray) -> None:
-    """Values and gradients of both for the same inputs; theirs runs in float64."""
+def check(in_jittor, in_torch, *inputs: np.ndarray) -> None:
+    """Compares values and gradients of two functions for the same inputs; PyTorch's runs in float64."""
     import torch
 
     variables = [jt.array(each) for each in inputs]
-    found = ours(*variables)
-    probe = noise("probe", *found.shape)
-    found_gradients = jt.grad((found * jt.array(probe)).sum(), variables)
+    result = in_jittor(*variables)
+    probe = noise("probe", *result.shape)
+    gradients = jt.grad((result * jt.array(probe)).sum(), variables)
     tensors = [torch.tensor(each, dtype=torch.float64, requires_grad=True) for each in inputs]
-    expected = theirs(*tensors)
+    expected = in_torch(*tensors)
     expected.backward(torch.tensor(probe, dtype=torch.float64))
-    pairs = [(found, expected.detach()), *((g, t.grad) for g, t in zip(found_gradients, tensors))]
+    pairs = [(result, expected.detach()), *((g, t.grad) for g, t in zip(gradients, tensors))]
     for index, (value, reference) in enumerate(pairs):
         value, reference = value.numpy(), reference.numpy()
         assert value.shape == reference.shape

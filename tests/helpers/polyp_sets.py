@@ -1,4 +1,4 @@
-"""Drawn sets of pairs, for the tests of what reads them."""
+"""Synthetic sets of pairs, for the tests of what reads them."""
 
 from __future__ import annotations
 

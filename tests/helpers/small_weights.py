@@ -49,11 +49,11 @@ class Model:
 
 
 def some_arrays(seed=0):
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     return {
-        "conv1.weight": draw.standard_normal((4, 3, 3, 3), np.float32),
-        "bn1.running_var": draw.random(4, np.float32),
-        "fc.bias": draw.standard_normal(2, np.float32),
+        "conv1.weight": rng.standard_normal((4, 3, 3, 3), np.float32),
+        "bn1.running_var": rng.random(4, np.float32),
+        "fc.bias": rng.standard_normal(2, np.float32),
     }
 
 
@@ -70,11 +70,11 @@ def zeros_like(arrays):
     return {name: np.zeros_like(array) for name, array in arrays.items()}
 
 
-def assert_same(found, expected):
+def assert_same(arrays, expected):
     """Same names in the same order; same types, shapes and bits."""
-    assert list(found) == list(expected)
+    assert list(arrays) == list(expected)
     for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name, strict=True)
+        np.testing.assert_array_equal(arrays[name], array, err_msg=name, strict=True)
 
 
 # ---- Files, byte by byte ----
@@ -134,7 +134,7 @@ def jittor_bytes(content, protocol=4):
     return signed(pickle.dumps(content, protocol))
 
 
-def whole_files(tmp_path):
+def sample_files(tmp_path):
     """One small file of each format."""
     save_arrays(some_arrays(), tmp_path / "a.npz")
     (tmp_path / "a.pkl").write_bytes(jittor_bytes(some_arrays()))

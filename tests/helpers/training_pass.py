@@ -1,8 +1,8 @@
-"""One training pass of train.json: ours, and PyTorch's in float64 on the branches that ours took.
+"""One training pass of train.json: Jittor's, and PyTorch's in float64 on the branches that Jittor took.
 
 A ReLU whose input lies within rounding of zero may pass in one program what it blocks in another. With so
-few pixels one of them moves the gradients of all layers below by up to a percent, in PyTorch's own float32
-as in ours. On the same branches nothing but rounding is left between two programs; that the branches differ
+few pixels one of them moves the gradients of all layers below by up to a percent, in PyTorch's own float32 as
+in Jittor's. On the same branches nothing but rounding is left between two programs; that the branches differ
 only where float32 cannot tell is a question of its own, which the crossings answer.
 """
 
@@ -29,7 +29,7 @@ class TrainingPass:
     crossings: np.ndarray | None = None  # see `reference_pass`
 
 
-def our_pass(case: dict) -> TrainingPass:
+def jittor_pass(case: dict) -> TrainingPass:
     from lib import ops
     from lib.optimizer import trainable_parameters
 
@@ -57,8 +57,8 @@ def our_pass(case: dict) -> TrainingPass:
         relu_outputs=[each.numpy() for each in outputs])
 
 
-def reference_pass(case: dict, ours: TrainingPass) -> TrainingPass:
-    """PyTorch's pass in float64; each ReLU and ReLU6 passes, and the max-pool takes, what ours did.
+def reference_pass(case: dict, jittor: TrainingPass) -> TrainingPass:
+    """PyTorch's pass in float64; each ReLU and ReLU6 passes, and the max-pool takes, what Jittor's did.
 
     The crossings are where float64 itself would have decided otherwise: how far each such ReLU input is from
     zero, and each such pixel from the largest of its window. Their unit is PyTorch's own float32 error of the
@@ -66,20 +66,20 @@ def reference_pass(case: dict, ours: TrainingPass) -> TrainingPass:
     """
     import torch
 
-    network, losses, inputs, crossings = _on_our_branches(case, ours, torch.float64)
+    network, losses, inputs, crossings = _on_same_branches(case, jittor, torch.float64)
     sum(losses).backward()
-    _, _, rounded, _ = _on_our_branches(case, ours, torch.float32)
+    _, _, rounded, _ = _on_same_branches(case, jittor, torch.float32)
     floors = [np.abs(each - exact).max() for each, exact in zip(rounded, inputs)]
     return TrainingPass(
         losses=[loss.item() for loss in losses],
         gradients={name: value.grad.numpy() for name, value in network.named_parameters()
                    if value.grad is not None},
         statistics={name: value.double().norm().item() for name, value in network.state_dict().items()},
-        relu_outputs=[(each > 0) * exact for each, exact in zip(ours.relu_outputs, inputs)],
+        relu_outputs=[(each > 0) * exact for each, exact in zip(jittor.relu_outputs, inputs)],
         crossings=np.concatenate([distances / floors[relu] for relu, distances in crossings]))
 
 
-def _on_our_branches(case: dict, ours: TrainingPass, dtype) -> tuple:
+def _on_same_branches(case: dict, jittor: TrainingPass, dtype) -> tuple:
     """PyTorch's forward pass: (network, losses, inputs of ReLUs, crossings by the number of their ReLU)."""
     import torch
     import torch.nn.functional as F
@@ -88,7 +88,7 @@ def _on_our_branches(case: dict, ours: TrainingPass, dtype) -> tuple:
 
     def relu(x, inplace=False):
         value = x.detach().double().numpy()
-        passed = ours.relu_outputs[len(inputs)] > 0
+        passed = jittor.relu_outputs[len(inputs)] > 0
         crossings.append((len(inputs), np.abs(value[passed != (value > 0)])))
         inputs.append(value)
         return x * torch.from_numpy(passed)
@@ -96,14 +96,14 @@ def _on_our_branches(case: dict, ours: TrainingPass, dtype) -> tuple:
     def relu6(x):
         """A ReLU, of which what is 6 or more stays behind."""
         before, last = relu(x), len(inputs) - 1
-        below, value = ours.relu_outputs[last] < 6, before.detach().double().numpy()
+        below, value = jittor.relu_outputs[last] < 6, before.detach().double().numpy()
         crossings.append((last, np.abs(value[below != (value < 6)] - 6)))
         below = torch.from_numpy(below)
         return before * below + 6 * ~below
 
     def pool(x, *arguments, **options):
         last = len(inputs) - 1
-        before = torch.from_numpy(ours.relu_outputs[last])
+        before = torch.from_numpy(jittor.relu_outputs[last])
         taken = max_pool(before, *arguments, **{**options, "return_indices": True})[1]
         values = x.flatten(2).gather(2, taken.flatten(2)).view(taken.shape)
         short = max_pool(x.detach(), *arguments, **options) - values.detach()
@@ -128,7 +128,7 @@ def _batch(case: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _losses(case: dict, network, images, targets) -> list:
-    """Of our network or of the reference."""
+    """Of Jittor's network or of the reference."""
     of_maps = network.losses if case.get("num_class", 1) == 1 else network.multiclass_losses
     return of_maps(network(images), targets)
 
@@ -151,11 +151,11 @@ def projection_floors(case: dict) -> dict[str, float]:
     return {name: floors[name] if norm > ZERO_NORM else 0.0 for name, (norm, _) in case["gradients"].items()}
 
 
-def branch_errors(ours: TrainingPass, reference: TrainingPass) -> dict[str, float]:
-    """Relative error of each whole gradient of ours against the reference's on the same branches; one that is
+def branch_errors(jittor: TrainingPass, reference: TrainingPass) -> dict[str, float]:
+    """Relative error of each gradient of Jittor's against the reference's on the same branches; one that is
     zero counts in units of the mean norm."""
     norms = {name: float(np.linalg.norm(gradient)) for name, gradient in reference.gradients.items()}
     mean_norm = np.mean(list(norms.values()))
-    return {name: float(np.linalg.norm(ours.gradients[name] - gradient)
+    return {name: float(np.linalg.norm(jittor.gradients[name] - gradient)
                         / (norms[name] if norms[name] > ZERO_NORM else mean_norm))
             for name, gradient in reference.gradients.items()}

@@ -8,11 +8,11 @@ from typing import Callable
 PATIENCE_S = 60
 
 
-def wait_for(found: Callable[[], object]):
-    """What a function finds as soon as it finds something."""
+def wait_for(condition: Callable[[], object]):
+    """The first result of ``condition()`` that is true, asked again and again."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
-        result = found()
+        result = condition()
         if result:
             return result
         time.sleep(0.02)

@@ -15,7 +15,7 @@ from PIL import Image
 from jittor_pranet.__main__ import main
 from jittor_pranet.reference_metrics import binary
 from tests.helpers.compare import TOLERANCES, assert_close
-from tests.helpers.evaluations import IMAGES, SETS, draw_folders, evaluate, rows, summary, write
+from tests.helpers.evaluations import IMAGES, SETS, evaluate, rows, summary, write, write_folders
 from tests.helpers.paths import ROOT, visible_files
 from utils.csv_log import text_of
 from utils.metrics.binary import THRESHOLDS
@@ -28,7 +28,7 @@ DATA = ROOT.parent / "shared" / "data"
 
 @pytest.fixture
 def folders(tmp_path):
-    return draw_folders(tmp_path)
+    return write_folders(tmp_path)
 
 
 def reference(folders: Path, dataset: str) -> dict[str, float]:

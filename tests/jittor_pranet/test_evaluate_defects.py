@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from jittor_pranet.__main__ import main
-from tests.helpers.evaluations import IMAGES, draw_folders, evaluate, rows, save, summary, write
+from tests.helpers.evaluations import IMAGES, evaluate, rows, save, summary, write, write_folders
 
 
 @pytest.fixture
 def folders(tmp_path):
-    return draw_folders(tmp_path)
+    return write_folders(tmp_path)
 
 
 # ---------------------------------------------------------------- maps with a defect

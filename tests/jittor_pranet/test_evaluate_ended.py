@@ -13,14 +13,14 @@ from typing import BinaryIO
 
 import pytest
 
-from tests.helpers.evaluations import draw_folders
+from tests.helpers.evaluations import write_folders
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import PATIENCE_S, wait_for
 
 
 @pytest.fixture
 def folders(tmp_path):
-    return draw_folders(tmp_path)
+    return write_folders(tmp_path)
 
 
 @pytest.fixture

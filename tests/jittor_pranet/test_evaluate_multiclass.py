@@ -18,20 +18,20 @@ from tests.helpers.label_maps import (
     SCANS,
     SETS,
     SPACING,
-    draw_folders,
     evaluate,
-    found_labels,
     per_scan,
-    save,
+    predicted_labels,
+    write_folders,
     write_maps,
 )
 from tests.helpers.paths import visible_files
+from tests.helpers.saved_scans import save_npz
 from utils.data.scans import find_scans, read_scan
 
 
 @pytest.fixture
 def folders(tmp_path):
-    return draw_folders(tmp_path)
+    return write_folders(tmp_path)
 
 
 # ---------------------------------------------------------------- figures
@@ -44,7 +44,7 @@ def test_figures_equal_the_reference(folders):
     for place, dataset in enumerate(SETS):
         for scan in find_scans(folders / "gt" / dataset):
             truth = read_scan(scan, SCAN_OPTIONS).labels
-            maps = found_labels(int(scan.name[-1]), place)
+            maps = predicted_labels(int(scan.name[-1]), place)
             row = found[dataset, scan.name, "1"]
             expected = multiclass.measure(maps == 1, truth == 1)
             in_mm = multiclass.measure(maps == 1, truth == 1, SPACING)
@@ -128,7 +128,7 @@ def test_several_methods_and_the_paper(folders, capsys):
         (folders / root / "first").rename(folders / root / "Synapse")
     for number in range(SCANS):  # a perfect method
         with np.load(folders / "gt" / "Synapse" / f"volume{number}.npz") as volume:
-            save(folders / "perfect" / "Synapse" / f"volume{number}.npz", label=volume["label"])
+            save_npz(folders / "perfect" / "Synapse" / f"volume{number}.npz", label=volume["label"])
     more = ["--pred_root", str(folders / "perfect"), "--datasets", "Synapse", "--compare"]
     assert evaluate(folders, *more) == 0
     found = summary(folders)["methods"]
@@ -177,7 +177,7 @@ def test_maps_as_nifti_give_the_same_figures(folders):
         path.unlink()
     # The volumes are no NIfTI, so that the axis is that of NIfTI's own: the last.
     write_maps(folders / "gt" / "first", folders / "maps" / "first",
-               {f"volume{number}": found_labels(number, 0) for number in range(SCANS)}, nifti=True)
+               {f"volume{number}": predicted_labels(number, 0) for number in range(SCANS)}, nifti=True)
     assert evaluate(folders, "--datasets", "first") == 0
     assert summary(folders)["datasets"] == expected
 
@@ -188,7 +188,7 @@ def test_images_that_are_not_scaled_are_measured_and_shown_on_black(folders):
     for path in (folders / "gt" / "first").iterdir():
         with np.load(path) as volume:
             arrays = dict(volume)
-        save(path, **{**arrays, "image": arrays["image"] * 2000 - 1000})
+        save_npz(path, **{**arrays, "image": arrays["image"] * 2000 - 1000})
     assert evaluate(folders, "--datasets", "first") == 0
     assert summary(folders)["datasets"] == expected
     captions = Page(folders / "out" / "report.html").captions
@@ -210,7 +210,7 @@ def test_a_list_of_scans(folders, capsys):
 
 def change(path: Path, **arrays) -> None:
     path.unlink()
-    save(path, **arrays)
+    save_npz(path, **arrays)
 
 
 DEFECTS = {

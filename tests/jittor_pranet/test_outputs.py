@@ -23,8 +23,8 @@ MULTICLASS = ["--task", "multiclass", "--num_class", "4"]
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
     """Test sets of polyps in polyps/gt, of scans in scans/gt, maps of both, a training set, and weights."""
-    evaluations.draw_folders(tmp_path / "polyps")
-    label_maps.draw_folders(tmp_path / "scans")
+    evaluations.write_folders(tmp_path / "polyps")
+    label_maps.write_folders(tmp_path / "scans")
     shutil.copytree(tmp_path / "polyps" / "gt" / "first", tmp_path / "train")
     (tmp_path / "link").symlink_to(tmp_path / "polyps" / "gt" / "first")
     (tmp_path / "theirs").mkdir()

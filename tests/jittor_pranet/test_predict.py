@@ -12,7 +12,8 @@ from PIL import Image
 
 from jittor_pranet import predict
 from jittor_pranet.reports.overlay import MAP_COLOUR
-from tests.helpers.green_network import KINDS, draw, files_of, green_network, rows, run
+from tests.helpers.green_network import KINDS, draw, green_network, rows, run
+from tests.helpers.paths import files_of
 from utils.data.image_io import read_levels
 
 __all__ = ["green_network"]  # a fixture that every test uses

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from jittor_pranet import predict
-from tests.helpers.green_network import draw, files_of, green_network, rows, run
+from tests.helpers.green_network import draw, green_network, rows, run
+from tests.helpers.paths import files_of
 from utils.errors import UserError
 
 __all__ = ["green_network"]  # a fixture that every test uses

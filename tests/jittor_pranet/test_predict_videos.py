@@ -13,9 +13,10 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from jittor_pranet.reports.overlay import MAP_COLOUR, overlay
-from tests.helpers.clips import RATE, draw_frames, rotate_clip, write_clip
+from tests.helpers.clips import RATE, rotate_clip, synthetic_frames, write_clip
 from tests.helpers.damage import damage
-from tests.helpers.green_network import files_of, green_network, rows, run
+from tests.helpers.green_network import green_network, rows, run
+from tests.helpers.paths import files_of
 from tests.jittor_pranet.test_predict_resumed import largest_file
 from utils.data.video import redraw, suffix_of_copy
 from utils.errors import BadFile
@@ -51,7 +52,7 @@ def green_spot(frames: np.ndarray) -> np.ndarray:
     ("clip.mkv", "libx264", None, "clip.mp4"),
 ])
 def test_an_overlay_video_keeps_frames_times_and_sound(tmp_path, name, codec, sound, made):
-    frames = green_spot(draw_frames(12, 96, 128))
+    frames = green_spot(synthetic_frames(12, 96, 128))
     write_clip(tmp_path / name, frames, codec, sound)
     assert run(tmp_path, tmp_path / name, "--batch", 5) == 0
     result = tmp_path / "out" / "videos" / made
@@ -77,7 +78,7 @@ def test_an_overlay_video_keeps_frames_times_and_sound(tmp_path, name, codec, so
 
 def test_a_second_run_leaves_a_whole_video_alone(tmp_path, capsys):
     (tmp_path / "in").mkdir()
-    write_clip(tmp_path / "in" / "clip.mp4", draw_frames(3, 64, 64))
+    write_clip(tmp_path / "in" / "clip.mp4", synthetic_frames(3, 64, 64))
     assert run(tmp_path) == 0
     before = files_of(tmp_path / "out")
     assert run(tmp_path) == 0
@@ -93,7 +94,7 @@ def test_a_second_run_leaves_a_whole_video_alone(tmp_path, capsys):
 def test_a_signal_in_the_middle_leaves_no_video(tmp_path, monkeypatch):
     from jittor_pranet.prediction import videos
 
-    write_clip(tmp_path / "clip.mp4", draw_frames(9, 64, 64))
+    write_clip(tmp_path / "clip.mp4", synthetic_frames(9, 64, 64))
 
     def interrupting(*arguments, region_cells=videos.region_cells):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -108,7 +109,7 @@ def test_a_signal_in_the_middle_leaves_no_video(tmp_path, monkeypatch):
 
 
 def test_odd_sides_are_extended(tmp_path):
-    write_clip(tmp_path / "odd.avi", draw_frames(3, 63, 65), codec="ffv1", sound=None)
+    write_clip(tmp_path / "odd.avi", synthetic_frames(3, 63, 65), codec="ffv1", sound=None)
     with open(tmp_path / "odd.mp4", "wb") as file:
         redraw(tmp_path / "odd.avi", file, ".mp4", lambda given: (picture for _, picture in given))
     (_, odd), (_, extended) = decoded(tmp_path / "odd.avi"), decoded(tmp_path / "odd.mp4")
@@ -120,7 +121,7 @@ def test_odd_sides_are_extended(tmp_path):
 def test_bad_videos_are_named_and_leave_nothing(tmp_path, capsys):
     folder = tmp_path / "in"
     folder.mkdir()
-    write_clip(folder / "whole.mp4", draw_frames(3, 64, 64))
+    write_clip(folder / "whole.mp4", synthetic_frames(3, 64, 64))
     whole = (folder / "whole.mp4").read_bytes()
     bad = {"empty.mp4": b"", "text.avi": b"polyp", "cut.mp4": whole[:len(whole) // 2],
            "playlist.mp4": b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:whole.mp4\n#EXT-X-ENDLIST\n",
@@ -140,7 +141,7 @@ def test_bad_videos_are_named_and_leave_nothing(tmp_path, capsys):
 @pytest.mark.parametrize(("name", "codec", "sound"), [
     ("clip.mp4", "libx264", "aac"), ("clip.avi", "mpeg4", "pcm_s16le"), ("clip.mkv", "libx264", "aac")])
 def test_damaged_videos_are_predicted_or_named(tmp_path, capsys, name, codec, sound):
-    write_clip(tmp_path / name, draw_frames(4, 64, 64), codec, sound)
+    write_clip(tmp_path / name, synthetic_frames(4, 64, 64), codec, sound)
     whole, codes = (tmp_path / name).read_bytes(), []
     for seed in range(40):
         (tmp_path / name).write_bytes(damage(whole, np.random.default_rng(seed)))
@@ -150,7 +151,7 @@ def test_damaged_videos_are_predicted_or_named(tmp_path, capsys, name, codec, so
 
 
 def test_a_telephones_video_is_predicted_upright(tmp_path):
-    write_clip(tmp_path / "clip.mp4", draw_frames(4, 64, 96), sound=None)
+    write_clip(tmp_path / "clip.mp4", synthetic_frames(4, 64, 96), sound=None)
     rotate_clip(tmp_path / "clip.mp4")
     assert run(tmp_path, tmp_path / "clip.mp4", "--threshold", "0.99") == 0
     (_, stored), (_, made) = decoded(tmp_path / "clip.mp4"), decoded(tmp_path / "out" / "videos" / "clip.mp4")
@@ -159,14 +160,14 @@ def test_a_telephones_video_is_predicted_upright(tmp_path):
 
 
 def test_without_pyav_a_video_is_a_defect_that_says_what_to_install(tmp_path, monkeypatch):
-    write_clip(tmp_path / "clip.mp4", draw_frames(3, 64, 64))
+    write_clip(tmp_path / "clip.mp4", synthetic_frames(3, 64, 64))
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(BadFile, match=r"videos need PyAV; install it: .* -r requirements-video\.txt"):
         suffix_of_copy(tmp_path / "clip.mp4")
 
 
 def test_a_full_disk_leaves_no_video(tmp_path, capsys):
-    write_clip(tmp_path / "clip.mp4", draw_frames(9, 64, 64))
+    write_clip(tmp_path / "clip.mp4", synthetic_frames(9, 64, 64))
     with largest_file(3000):
         assert run(tmp_path, tmp_path / "clip.mp4") == 2
     error = capsys.readouterr().err.splitlines()[-1]

@@ -9,7 +9,7 @@ from tests.helpers.compare import CROSSING_DISTANCE, CROSSING_SHARE, assert_clos
 from tests.helpers.networks import golden, golden_arrays, relative_error, seeded_network, soft_masks
 from tests.helpers.training_pass import (
     branch_errors,
-    our_pass,
+    jittor_pass,
     projection_errors,
     projection_floors,
     reference_pass,
@@ -31,7 +31,7 @@ def case(request):
 
 @pytest.fixture(scope="module")
 def ours(case):
-    return our_pass(case)
+    return jittor_pass(case)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ CLASS_CASES = [{"seed": 0, "batch": 2, "channels": 3, **case} for case in (
 @pytest.mark.parametrize("case", CLASS_CASES, ids=name_case)
 def test_training_pass_of_several_classes(case):
     pytest.importorskip("torch")
-    ours = our_pass(case)
+    ours = jittor_pass(case)
     reference = reference_pass(case, ours)
     assert_close(ours.losses, reference.losses, "loss")
     floors = {published["model"]: published["train"]["gradient_float32_relative_error"]

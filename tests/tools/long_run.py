@@ -24,7 +24,7 @@ SIZE = 64  # of the images, and of the network's square, in pixels
 ROWS = 20  # of the table
 
 
-def draw(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int) -> None:
     """Noisy pictures of unequal sides, each another one."""
     rng = np.random.default_rng(0)
     for number in range(count):
@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name) / "in", Path(name) / "out"
         folder.mkdir()
-        draw(folder, args.images)
+        write_images(folder, args.images)
         program = subprocess.Popen(
             [sys.executable, "-m", "jittor_pranet", "predict", folder, "--weights", args.weights,
              "--out", out, "--testsize", str(SIZE)], stdout=subprocess.DEVNULL)

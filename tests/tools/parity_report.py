@@ -1,4 +1,4 @@
-"""Prints how far maps and gradients are from the published figures in float64, beside PyTorch's own float32.
+"""Prints how far maps and gradients are from the published values in float64, beside PyTorch's own float32.
 
     python -m tests.tools.parity_report [--device cuda --precision tf32]
 
@@ -23,7 +23,7 @@ from lib.registry import NETWORKS
 from tests.helpers.networks import forward_errors, golden, onnx_errors
 from tests.helpers.training_pass import (
     branch_errors,
-    our_pass,
+    jittor_pass,
     projection_errors,
     projection_floors,
     reference_pass,
@@ -56,14 +56,14 @@ def gradient_rows() -> Iterator[tuple[str, ...]]:
     yield ("network", "error", "PyTorch float32", "same branches", "ReLU inputs crossed",
            "furthest, in PyTorch's own errors")
     for case in golden("train"):
-        ours = our_pass(case)
+        jittor = jittor_pass(case)
         on_branches = crossed = furthest = "-"
         if importlib.util.find_spec("torch"):
-            reference = reference_pass(case, ours)
-            on_branches = _spread(branch_errors(ours, reference))
-            crossed = f"{len(reference.crossings)} of {sum(each.size for each in ours.relu_outputs)}"
+            reference = reference_pass(case, jittor)
+            on_branches = _spread(branch_errors(jittor, reference))
+            crossed = f"{len(reference.crossings)} of {sum(each.size for each in jittor.relu_outputs)}"
             furthest = f"{reference.crossings.max(initial=0):.1f}"
-        errors, floors = projection_errors(ours.gradients, case), projection_floors(case)
+        errors, floors = projection_errors(jittor.gradients, case), projection_floors(case)
         yield case["model"], _spread(errors), _spread(floors), on_branches, crossed, furthest
 
 

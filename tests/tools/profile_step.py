@@ -1,4 +1,4 @@
-"""Prints where the time of a training step goes on this machine: the share of each operation.
+"""Prints where the time of a training step goes on this machine: the part of each operation.
 
     python -m tests.tools.profile_step [--model_type NAME] [--batchsize N] [--trainsize PIXELS] [--plain_ops]
 
@@ -21,7 +21,7 @@ PIECES = {"Weights(weights)": "convolution, gradients", "Forward(forward)": "con
           "multiply(turned(outputs, rows)": "linear, gradient of the weight", "scores": "attention"}
 BODY = r"using namespace pranet;.*?<([A-Z]\w+)>"
 OURS = r"using namespace pranet;.*?\b([A-Z]\w+|[a-z]+_[a-z_]+)(?:<.*?>)*(?: body)?[{(]"
-LEAST = 0.01  # of the whole, to have a row of its own
+MIN_PART = 0.01  # of all, to have a row of its own
 
 
 def label(source: str) -> str:
@@ -32,7 +32,7 @@ def label(source: str) -> str:
     return own[1] if own else next((name for piece, name in PIECES.items() if piece in source), "other")
 
 
-def shares(model_type: str, batch: int, size: int) -> tuple[Counter, float]:
+def operation_seconds(model_type: str, batch: int, size: int) -> tuple[Counter, float]:
     """Seconds of each kind of operation in a step, and of all."""
     from lib import build_model
     from lib.optimizer import Adam, trainable_parameters
@@ -51,10 +51,10 @@ def shares(model_type: str, batch: int, size: int) -> tuple[Counter, float]:
     step()
     with jt.profile_scope() as report:
         step()
-    column, found = report[0].index("TotalTime"), Counter()
+    column, seconds = report[0].index("TotalTime"), Counter()
     for row in report[1:]:
-        found[label(row[0])] += float(row[column]) / 1e9
-    return found, sum(found.values())
+        seconds[label(row[0])] += float(row[column]) / 1e9
+    return seconds, sum(seconds.values())
 
 
 def main() -> None:
@@ -65,13 +65,13 @@ def main() -> None:
     add_device_arguments(parser)
     args = parser.parse_args()
     prepare_device(args.device, args.precision, args.plain_ops)
-    found, total = shares(args.model_type, args.batchsize, args.trainsize)
+    by_operation, total = operation_seconds(args.model_type, args.batchsize, args.trainsize)
     print(f"{args.model_type}, batch {args.batchsize}, {args.trainsize} px: {total:.2f} s in operations\n")
     print("| operation | ms | share |\n| --- | --- | --- |")
-    for name, seconds in found.most_common():
-        if seconds >= LEAST * total:
+    for name, seconds in by_operation.most_common():
+        if seconds >= MIN_PART * total:
             print(f"| {name} | {1e3 * seconds:.0f} | {100 * seconds / total:.0f} % |")
-    rest = sum(seconds for seconds in found.values() if seconds < LEAST * total)
+    rest = sum(seconds for seconds in by_operation.values() if seconds < MIN_PART * total)
     print(f"| all others | {1e3 * rest:.0f} | {100 * rest / total:.0f} % |")
 
 

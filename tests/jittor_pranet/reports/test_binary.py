@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 import json
 import re
 import shutil
@@ -20,7 +18,7 @@ from jittor_pranet.reports import page as parts
 from jittor_pranet.reports.overlay import MAP_COLOUR
 from jittor_pranet.reports.scales import ticks
 from tests.helpers.compare import assert_close
-from tests.helpers.html_page import Page
+from tests.helpers.html_page import Page, decoded
 from utils.metrics.tables import COLUMNS
 
 IMAGES = 6
@@ -45,10 +43,6 @@ def evaluate(folders: Path, *more: str) -> Page:
     assert main(["evaluate", "--pred_root", str(folders / "maps"), "--gt_root", str(folders / "gt"),
                  "--result_path", str(folders / "out"), *more]) == 0
     return Page(folders / "out" / "report.html")
-
-
-def decoded(image: dict) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1]))))
 
 
 def test_numbers_are_those_of_the_summary(folders):

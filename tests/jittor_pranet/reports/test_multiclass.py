@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from jittor_pranet.reports import page
 from jittor_pranet.reports.overlay import OPACITY
 from jittor_pranet.reports.scales import ticks
 from tests.helpers.evaluations import summary
-from tests.helpers.html_page import Page
-from tests.helpers.label_maps import SCANS, draw_folders, evaluate, found_labels, per_scan, save
+from tests.helpers.html_page import Page, decoded
+from tests.helpers.label_maps import SCANS, evaluate, per_scan, predicted_labels, write_folders
+from tests.helpers.saved_scans import save_npz
 from utils.data.scans import PALETTE
 
 
 @pytest.fixture
 def folders(tmp_path):
-    return draw_folders(tmp_path)
+    return write_folders(tmp_path)
 
 
 def test_the_report_shows_the_tables_and_needs_nothing_but_itself(folders, capsys):
@@ -54,17 +52,13 @@ def test_scans_without_any_class(folders):
     for path in (folders / "gt" / "first").iterdir():
         with np.load(path) as volume:
             arrays = dict(volume)
-        save(path, **{**arrays, "label": np.zeros_like(arrays["label"])})
-        save(folders / "maps" / "first" / path.name, label=np.zeros_like(arrays["label"]))
+        save_npz(path, **{**arrays, "label": np.zeros_like(arrays["label"])})
+        save_npz(folders / "maps" / "first" / path.name, label=np.zeros_like(arrays["label"]))
     assert evaluate(folders, "--datasets", "first") == 0
     assert set(summary(folders)["datasets"]["first"]["mean"].values()) == {None}
     opened = Page(folders / "out" / "report.html")
     assert opened.captions[0] == "volume0 - (1 -, 2 -, 3 -)"
     assert len(opened.images) == SCANS * 3  # the middle slices, none of them wrong
-
-
-def decoded(image: dict) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1])))).astype(int)
 
 
 def test_scans_come_worst_first_with_their_worst_slice(folders):
@@ -79,7 +73,7 @@ def test_scans_come_worst_first_with_their_worst_slice(folders):
     assert "1 more scans" in text
     with np.load(folders / "gt" / "first" / f"{order[0]}.npz") as volume:
         truth = volume["label"]
-    wrong = (found_labels(int(order[0][-1]), 0) != truth).sum(axis=(1, 2))
+    wrong = (predicted_labels(int(order[0][-1]), 0) != truth).sum(axis=(1, 2))
     worst = wrong.argmax()
     assert worst != 2
     assert f"slice 3 of 4, middle slice: {wrong[2]} wrong voxels" in text
@@ -90,14 +84,14 @@ def test_classes_have_their_colours(folders):
     for path in (folders / "gt" / "first").iterdir():
         with np.load(path) as volume:
             arrays = dict(volume)
-        save(path, **{**arrays, "image": np.full_like(arrays["image"], 0.5)})
+        save_npz(path, **{**arrays, "image": np.full_like(arrays["image"], 0.5)})
     assert evaluate(folders, "--datasets", "first") == 0
     opened = Page(folders / "out" / "report.html")
     names = [image["alt"].split(", ")[-1] for image in opened.images]
     assert names[:3] == ["image", "predicted", "true"]
     place = next(place for place, image in enumerate(opened.images)
                  if image["alt"] == "volume0, slice 3, true")
-    shown = decoded(opened.images[place])
+    shown = decoded(opened.images[place]).astype(int)
     assert shown.shape == (24, 30, 3)
     for (row, column), label in (((1, 1), 0), ((9, 8), 1), ((14, 23), 2)):
         colour = 127.5 if label == 0 else (1 - OPACITY) * 127.5 + OPACITY * PALETTE[label]

@@ -16,8 +16,8 @@ from tests.helpers.small_weights import (
     assert_same,
     jittor_bytes,
     odd_arrays,
+    sample_files,
     some_arrays,
-    whole_files,
     zeros_like,
 )
 from utils.checkpoint import load_weights, read_checkpoint, read_info, read_weights, save_weights
@@ -208,7 +208,7 @@ def test_absent_and_special_files(tmp_path):
 
 
 def test_truncated_files(tmp_path):
-    for path in whole_files(tmp_path):
+    for path in sample_files(tmp_path):
         whole = path.read_bytes()
         assert read_weights(path)
         lengths = {*range(0, len(whole), 7), *range(len(whole) - 30, len(whole))}
@@ -224,7 +224,7 @@ def test_truncated_files(tmp_path):
 @given(st.data())
 def test_damaged_files_raise_or_read(tmp_path, data):
     """Whatever bits flip, nothing but a UserError comes out; where a format has a checksum, always one."""
-    files = whole_files(tmp_path)
+    files = sample_files(tmp_path)
     path = data.draw(st.sampled_from(files))
     whole = bytearray(path.read_bytes())
     for place in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=4, unique=True)):

@@ -12,6 +12,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from tests.helpers.damage import damage
+from tests.helpers.polyp_sets import error_of
 from utils.data.image_io import (
     check_headers,
     check_sizes,
@@ -34,13 +35,6 @@ def draw(path, size=(6, 4), colour=0, mode="L"):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path)
     return path
-
-
-def error_of(function, *args) -> str:
-    with pytest.raises(UserError) as caught:
-        function(*args)
-    assert "\n" not in str(caught.value), "an error is one line"
-    return str(caught.value)
 
 
 def test_finds_images_of_any_suffix_and_case_by_stem_in_order(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.clips import RATE, draw_frames, rotate_clip, write_clip
+from tests.helpers.clips import RATE, rotate_clip, synthetic_frames, write_clip
 from utils.data.video import redraw, suffix_of_copy
 
 av = pytest.importorskip("av")
@@ -40,7 +40,7 @@ def assert_copied(path: Path) -> tuple[int, int]:
 @pytest.mark.parametrize("times_ms", [None, VARIABLE], ids=["regular", "variable"])
 @pytest.mark.parametrize("size", [(360, 640), (512, 640), (480, 640), (640, 480), (480, 642), (96, 128)])
 def test_a_copy_has_the_size_frames_and_times_of_its_source(tmp_path, size, times_ms):
-    write_clip(tmp_path / "clip.mp4", draw_frames(5, *size), sound=None, times_ms=times_ms)
+    write_clip(tmp_path / "clip.mp4", synthetic_frames(5, *size), sound=None, times_ms=times_ms)
     assert decoded(tmp_path / "clip.mp4")[0] == pytest.approx([each / 1000 for each in times_ms or REGULAR],
                                                              abs=1e-3)
     assert assert_copied(tmp_path / "clip.mp4") == size
@@ -48,18 +48,18 @@ def test_a_copy_has_the_size_frames_and_times_of_its_source(tmp_path, size, time
 
 @pytest.mark.parametrize("size", [(359, 640), (480, 639), (479, 639), (359, 641), (63, 65)])
 def test_a_copy_of_odd_sides_is_extended_by_a_row_or_column(tmp_path, size):
-    write_clip(tmp_path / "clip.avi", draw_frames(5, *size), codec="ffv1", sound=None)
+    write_clip(tmp_path / "clip.avi", synthetic_frames(5, *size), codec="ffv1", sound=None)
     assert_copied(tmp_path / "clip.avi")
 
 
 @pytest.mark.parametrize("times_ms", [None, VARIABLE], ids=["regular", "variable"])
 @pytest.mark.parametrize("size", [(640, 360), (640, 480), (480, 640)])
 def test_a_copy_of_a_rotated_video_is_upright(tmp_path, size, times_ms):
-    write_clip(tmp_path / "clip.mp4", draw_frames(5, *size), sound=None, times_ms=times_ms)
+    write_clip(tmp_path / "clip.mp4", synthetic_frames(5, *size), sound=None, times_ms=times_ms)
     rotate_clip(tmp_path / "clip.mp4")
     assert assert_copied(tmp_path / "clip.mp4") == size[::-1]
 
 
 def test_sound_goes_along_at_the_encoders_default_width(tmp_path):
-    write_clip(tmp_path / "clip.mp4", draw_frames(2 * RATE, 360, 640))
+    write_clip(tmp_path / "clip.mp4", synthetic_frames(2 * RATE, 360, 640))
     assert assert_copied(tmp_path / "clip.mp4") == (360, 640)
