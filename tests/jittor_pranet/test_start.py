@@ -38,7 +38,7 @@ def start(place: Path, *arguments: object) -> subprocess.CompletedProcess:
 
 
 def test_a_folder_with_packages_of_our_names(place):
-    evaluations.draw_folders(place / "work")
+    evaluations.write_folders(place / "work")
     done = start(place, "evaluate", "--gt_root", "gt", "--pred_root", "maps", "--workers", 2, "--result_path",
                  "out")
     assert done.returncode == 0, done.stderr
