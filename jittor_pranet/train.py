@@ -22,7 +22,7 @@ from jittor_pranet.cli.saved_flags import check_saved_flags
 from jittor_pranet.cli.scan_options import add_scan_arguments
 from jittor_pranet.training.binary import BinaryTask
 from jittor_pranet.training.multiclass import MulticlassTask
-from jittor_pranet.training.options import Config, new_config, resumed_config
+from jittor_pranet.training.options import HOLD_OUT, Config, new_config, resumed_config
 from jittor_pranet.training.snapshot import (
     BEST,
     LAST,
@@ -91,9 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="take a snapshot every N steps too, which bounds what a crash can cost")
     option("val_fraction", "fraction of the training set that is held out, of each source alike; multiclass: "
            "whole patients. best.npz has the highest mDice on it. 0 trains on all, as published, and writes "
-           "no best.npz", type=fraction)
-    option("backbone_weights", "ImageNet weights of the encoder", metavar="FILE")
-    option("weights", "weights of the whole network to start from", metavar="FILE")
+           "no best.npz; not with --val_path or --select_on_test, which name other images for it",
+           type=fraction)
+    option("backbone_weights", "ImageNet weights of the encoder; not with --weights", metavar="FILE")
+    option("weights", "weights of the whole network, its encoder too, to start from", metavar="FILE")
     option("seed", "of the initial weights, the order and DropPath", type=whole(0, MAX_SEED))
     parser.add_argument("--workers", type=whole(0), default=WORKERS,
                         help="processes that read images ahead; 0 reads them between the steps")
@@ -108,6 +109,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("flips", "mirror images left to right and top to bottom at random", binary, action="store_true")
     option("rot90", "rotate images by 0, 90, 180 or 270 degrees at random", binary, aliases=("--turns",),
            action="store_true")
+    option("hold_out", "what --val_fraction holds out: images at random, as in earlier versions, or whole "
+           "video sequences of CVC-ClinicDB, told by the frames' numbers, so that no near-duplicate of what "
+           "is held out is trained on; other images one by one", binary, choices=HOLD_OUT)
     option("select_on_test", "choose best.npz on these test sets instead, as the published script does: "
            "their scores are then no test any more", binary, nargs="+", metavar="SET")
     option("test_path", "folder with the sets of --select_on_test", binary, metavar="DIR")

@@ -10,7 +10,7 @@ from utils.errors import UserError
 SCANS = ("num_class", "slice_axis", "window", "label_map")  # how scans are read
 TASK_FLAGS = {
     "train": {
-        "binary": ("flips", "rot90", "select_on_test", "test_path", "weighted_bce"),
+        "binary": ("flips", "hold_out", "rot90", "select_on_test", "test_path", "weighted_bce"),
         "multiclass": (*SCANS, "train_list", "val_path", "val_list", "no_augmentation",
                        "published_validation")},
     "test": {

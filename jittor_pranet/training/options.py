@@ -20,6 +20,7 @@ MAY_CHANGE = ("train_path", "val_path", "test_path", "epoch", "max_steps")
 # As published for scans of many classes; those of a binary network are `Config`'s own and the network's.
 MULTICLASS = {"epoch": 300, "batchsize": 6, "trainsize": 224, "clip": None, "decay_rate": 1.0,
               "weight_decay": 1e-4}
+HOLD_OUT = ("images", "sequences")  # what is held out as one
 RENAMED = {"turns": "rot90"}  # of the configuration: what snapshots of earlier versions call them
 
 
@@ -46,6 +47,7 @@ class Config:
     rot90: bool = False
     ema: float | None = None
     val_fraction: float = 0.1
+    hold_out: str = "images"  # one of `HOLD_OUT`
     select_on_test: tuple[str, ...] | None = None
     test_path: str | None = None
     slice_axis: int | None = None
@@ -84,7 +86,21 @@ def new_config(flags: Mapping[str, object]) -> Config:
         published = MULTICLASS
     config = Config(**{**published, **given})
     check(config)
+    _check_effects(given, config)
     return config
+
+
+def _check_effects(given: Mapping[str, object], config: Config) -> None:
+    """Raises UserError where a flag is given that another one leaves without effect."""
+    selects = next((name for name in ("val_path", "select_on_test") if name in given), None)
+    for name in ("val_fraction", "hold_out"):
+        if name in given and selects:
+            raise UserError(f"--{name}: nothing is held out where --{selects} says what the best weights are "
+                            "chosen on; leave one of the two out")
+    if "hold_out" in given and config.val_fraction == 0:
+        raise UserError("--hold_out: nothing is held out with --val_fraction 0; leave one of the two out")
+    if "weights" in given and "backbone_weights" in given:
+        raise UserError("--backbone_weights: --weights holds the encoder's as well; leave one of the two out")
 
 
 def resumed_config(flags: Mapping[str, object], saved: dict, source: str) -> Config:

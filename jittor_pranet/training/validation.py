@@ -14,6 +14,7 @@ from jittor_pranet.training.task import Validation
 from lib.inference import finish_map
 from utils import ranks
 from utils.data.checks.polyps import SOURCES, source_of
+from utils.data.clinicdb import sequence_of
 from utils.data.image_io import Pair, check_sizes, find_pairs, read_grey, read_rgb
 from utils.data.polyps import find_test_sets, normalise
 from utils.errors import UserError
@@ -37,10 +38,15 @@ class Sample:
     mask: np.ndarray
 
 
-def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+def hold_out(pairs: list[Pair], fraction: float, seed: int, whole_sequences: bool = False,
+             ) -> tuple[list[Pair], list[Pair]]:
     """Splits pairs into those to train on and those to select on, both in the given order.
 
     Each source gives its fraction, rounded, but at least one pair where it has two.
+
+    Args:
+        whole_sequences: the frames of a video sequence of CVC-ClinicDB stay together, one being like
+            another. The fraction is then met as nearly as sequences, taken in random order, come to it.
 
     Raises:
         UserError: nothing would be left to select on.
@@ -55,13 +61,26 @@ def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair],
     held: set[Pair] = set()
     for number, name in enumerate(sorted(groups)):
         group = groups[name]
+        units: dict[object, list[Pair]] = {}
+        for pair in group:
+            sequence = sequence_of(pair.stem) if whole_sequences else None
+            units.setdefault(pair if sequence is None else sequence, []).append(pair)
         count = min(max(round(fraction * len(group)), 1), len(group) - 1)
-        chosen = np.random.default_rng([seed, number, SPLIT]).permutation(len(group))[:count]
-        held.update(group[index] for index in chosen)
+        order = np.random.default_rng([seed, number, SPLIT]).permutation(len(units))
+        held.update(_nearest([list(units.values())[index] for index in order], count))
     if not held:
         raise UserError(f"--val_fraction {fraction}: {len(pairs)} pairs are too few to hold some out; train "
                         "on all with --val_fraction 0")
     return [pair for pair in pairs if pair not in held], [pair for pair in pairs if pair in held]
+
+
+def _nearest(units: list[list[Pair]], count: int) -> list[Pair]:
+    """About ``count`` pairs, of whole units that each bring their number nearer to it; never of all units."""
+    chosen: list[Pair] = []
+    for unit in units[:-1]:
+        if abs(len(chosen) + len(unit) - count) < abs(len(chosen) - count):
+            chosen += unit
+    return chosen or [pair for unit in units[:-1][:1] for pair in unit]
 
 
 def find_selection(config: Config, pairs: list[Pair]) -> tuple[list[Pair], dict[str, list[Pair]]]:
@@ -71,7 +90,7 @@ def find_selection(config: Config, pairs: list[Pair]) -> tuple[list[Pair], dict[
         UserError: too few pairs, or a test set is missing or has a defect.
     """
     if not config.select_on_test:
-        train, held = hold_out(pairs, config.val_fraction, config.seed)
+        train, held = hold_out(pairs, config.val_fraction, config.seed, config.hold_out == "sequences")
         return train, {"validation": held} if held else {}
     folders = find_test_sets(config.test_path, list(config.select_on_test))
     sets = {name: find_pairs(images, Path(images).parent / "masks") for name, images in folders.items()}

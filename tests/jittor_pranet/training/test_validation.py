@@ -11,9 +11,11 @@ from PIL import Image
 
 from jittor_pranet.reports.scales import ticks
 from jittor_pranet.training.logs import StepLog
+from jittor_pranet.training.options import Config, new_config, resumed_config
 from jittor_pranet.training.pictures import FALSE, HIT, MISSED, _error, write_curves
-from jittor_pranet.training.validation import hold_out
+from jittor_pranet.training.validation import find_selection, hold_out
 from utils.data.checks.polyps import source_of
+from utils.data.clinicdb import sequence_of
 from utils.data.image_io import Pair
 from utils.errors import UserError
 
@@ -40,6 +42,70 @@ def test_names_of_other_sets_are_one_group():
 def test_the_split_is_a_function_of_the_seed():
     assert hold_out(BENCHMARK, 0.1, 0) == hold_out(BENCHMARK, 0.1, 0)
     assert len({tuple(hold_out(BENCHMARK, 0.1, seed)[1]) for seed in range(5)}) == 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whole_sequences_are_held_out_on_request(seed):
+    frames = np.random.default_rng(0).permutation(612)[:550] + 1  # as many as the benchmark trains on
+    pairs = pairs_of(*(f"cju{number:022}" for number in range(900)), *map(str, sorted(frames)))
+    train, held = hold_out(pairs, 0.1, seed, whole_sequences=True)
+    assert sorted(train + held, key=pairs.index) == pairs and not set(train) & set(held)
+    sequences = [{sequence_of(pair.stem) for pair in part} - {None} for part in (train, held)]
+    assert len(sequences[1]) >= 2 and not sequences[0] & sequences[1]
+    counts = Counter(source_of(pair.stem) for pair in held)
+    assert counts["Kvasir"] == 90 and abs(counts["CVC-ClinicDB"] - 55) <= 13, "half the longest sequence"
+    images = [{sequence_of(pair.stem) for pair in part} - {None} for part in hold_out(pairs, 0.1, seed)]
+    assert images[0] & images[1]
+    assert [pair for pair in held if "cju" in pair.stem] == [
+        pair for pair in hold_out(pairs, 0.1, seed)[1] if "cju" in pair.stem]
+
+
+def test_one_sequence_is_not_held_out():
+    held = hold_out(pairs_of(*map(str, range(1, 26)), "a", "b"), 0.1, 0, whole_sequences=True)[1]
+    assert [len(pair.stem) for pair in held] == [1] and not held[0].stem.isdigit()
+    with pytest.raises(UserError, match="--val_fraction 0"):
+        hold_out(pairs_of(*map(str, range(1, 26))), 0.1, 0, whole_sequences=True)
+    two = hold_out(pairs_of(*map(str, range(1, 51))), 0.02, 0, whole_sequences=True)
+    assert [len(part) for part in two] == [25, 25]
+
+
+def test_what_is_held_out_as_one_is_of_the_configuration():
+    pairs = pairs_of(*map(str, range(1, 613)))
+    flags = {"train_path": "train"}
+    configs = [new_config(flags), new_config({**flags, "hold_out": "sequences"})]
+    for config in configs:
+        train, selection = find_selection(config, pairs)
+        split = hold_out(pairs, 0.1, 0, whole_sequences=config.hold_out == "sequences")
+        assert (train, selection["validation"]) == split
+    old = {name: value for name, value in vars(configs[0]).items() if name != "hold_out"}
+    assert resumed_config({}, old, "state.npz") == configs[0]
+    assert resumed_config({}, vars(configs[1]), "state.npz") == configs[1]
+    with pytest.raises(UserError, match=r"--hold_out sequences: the run of .* has images"):
+        resumed_config({"hold_out": "sequences"}, old, "state.npz")
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    ({"task": "multiclass", "num_class": 4, "val_path": "x", "val_fraction": 0.1},
+     "--val_fraction: nothing is held out where --val_path says"),
+    ({"select_on_test": ["One"], "test_path": "x", "val_fraction": 0.1},
+     "--val_fraction: nothing is held out where --select_on_test says"),
+    ({"select_on_test": ["One"], "test_path": "x", "hold_out": "images"},
+     "--hold_out: nothing is held out where --select_on_test says"),
+    ({"val_fraction": 0.0, "hold_out": "sequences"}, "--hold_out: nothing is held out with --val_fraction 0"),
+    ({"task": "multiclass", "num_class": 4, "hold_out": "sequences"},
+     "--hold_out: is not for --task multiclass"),
+    ({"weights": "a", "backbone_weights": "b"}, "--backbone_weights: --weights holds the encoder's as well"),
+    ({"trainsize": 0}, "image size 0 is not a multiple of 32"),
+])
+def test_flags_that_would_have_no_effect_are_refused(flags, message):
+    with pytest.raises(UserError, match=message):
+        new_config({"train_path": "train", **flags})
+
+
+def test_runs_of_earlier_versions_with_such_flags_are_resumed():
+    config = Config("train", 1, 1, weights="a", backbone_weights="b", select_on_test=("One",), test_path="x",
+                    val_fraction=0.2)
+    assert resumed_config({}, vars(config), "state.npz") == config
 
 
 def test_nothing_is_held_out_at_fraction_0_and_something_of_few_pairs():
