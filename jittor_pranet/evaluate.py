@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--gt_root", type=Path, required=True, metavar="DIR",
         help="folder of the test sets: <set>/masks; multiclass: of sets of scans, or one itself")
     add("--datasets", nargs="+", metavar="SET", help="sets to measure; all in --gt_root if left out")
-    add("--result_path", type=Path, metavar="DIR",
+    add("--result_path", "--out", type=Path, metavar="DIR",
         help="folder for the scores; results/evaluation/<methods> if left out")
     add("--workers", type=whole(0), default=0, metavar="N",
         help="processes; 0 chooses by the number of images and CPUs")

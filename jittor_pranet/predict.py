@@ -13,7 +13,13 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
-from jittor_pranet.cli.arguments import add_network_arguments, fraction, load_segmenter, whole
+from jittor_pranet.cli.arguments import (
+    add_device_arguments,
+    add_network_arguments,
+    fraction,
+    load_segmenter,
+    whole,
+)
 from jittor_pranet.prediction.images import predict_images
 from jittor_pranet.prediction.output import (
     COLUMNS,
@@ -46,27 +52,30 @@ AUTO_BATCH = {"cpu": 4, "cuda": 32}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = argparse.SUPPRESS  # keeps "(default: None)" out of the help
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", default=default,
-                        help="an image, a video, a folder with all below it, a glob, or a list (.txt) with a "
-                             "path in each line, relative to the list")
-    parser.add_argument("--out", required=True, metavar="DIR", default=default,
+    data = parser.add_argument_group("data")
+    data.add_argument("inputs", nargs="+", metavar="INPUT", default=default,
+                      help="an image, a video, a folder with all below it, a glob, or a list (.txt) with a "
+                           "path in each line, relative to the list")
+    data.add_argument("--batch", "--batch_size", type=batch_size, default="auto", metavar="N",
+                      help="images in a batch; the maps do not depend on it. auto: "
+                           + ", ".join(f"{count} on {device}" for device, count in AUTO_BATCH.items()))
+    data.add_argument("--workers", type=whole(0), default=WORKERS,
+                      help="processes that read images ahead, and as many that write; 0 for none")
+    add_network_arguments(parser.add_argument_group("network"))
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", required=True, metavar="DIR", default=default,
                         help=f"for {', '.join(FOLDERS)} and {TABLE}; a second run goes on where the first "
                              "stopped")
-    add_network_arguments(parser)
-    parser.add_argument("--threshold", type=fraction, default=0.5, metavar="T",
+    output.add_argument("--threshold", type=fraction, default=0.5, metavar="T",
                         help="what is above T in the map (from 0 to below 1) is polyp in the mask")
-    parser.add_argument("--minmax", action="store_true",
+    output.add_argument("--minmax", action="store_true",
                         help="stretch each map to 0..255, as `test` does by default because the papers' "
-                             "figures need it; a frame without polyp then lights up too")
-    parser.add_argument("--no_minmax", action="store_false", dest="minmax", default=argparse.SUPPRESS,
+                             "scores need it; a frame without polyp then lights up too")
+    output.add_argument("--no_minmax", action="store_false", dest="minmax", default=argparse.SUPPRESS,
                         help="write the probability: the default here, so that an empty frame stays empty")
-    parser.add_argument("--batch", type=batch_size, default="auto", metavar="N",
-                        help="images in a batch; the maps do not depend on it. auto: "
-                             + ", ".join(f"{count} on {device}" for device, count in AUTO_BATCH.items()))
-    parser.add_argument("--overwrite", action="store_true",
+    output.add_argument("--overwrite", action="store_true",
                         help="begin anew, whatever an earlier run has done in DIR")
-    parser.add_argument("--workers", type=whole(0), default=WORKERS,
-                        help="processes that read images ahead, and as many that write; 0 for none")
+    add_device_arguments(parser.add_argument_group("device"))
 
 
 def batch_size(text: str) -> int | str:

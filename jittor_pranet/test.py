@@ -8,7 +8,13 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from jittor_pranet.cli.arguments import add_network_arguments, fraction, load_segmenter, whole
+from jittor_pranet.cli.arguments import (
+    add_device_arguments,
+    add_network_arguments,
+    fraction,
+    load_segmenter,
+    whole,
+)
 from jittor_pranet.cli.scan_options import add_scan_arguments, scan_flags, scan_options_of
 from jittor_pranet.cli.task_flags import check_task_flags
 from jittor_pranet.testing.binary import BinaryTask
@@ -32,32 +38,35 @@ REMEMBERED = ("slice_axis", "window", "label_map")  # how scans were read in tra
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     required = argparse.SUPPRESS  # keeps "(default: None)" out of the help
-    parser.add_argument("--task", choices=TASKS, default=None,
-                        help="binary or multiclass; left out, what the weights say, or binary")
-    add_network_arguments(parser)
-    parser.add_argument("--test_path", required=True, metavar="DIR", default=required,
-                        help="folder with one folder per test set, each with images/; multiclass: each with "
-                             "scans, or a folder of scans")
-    parser.add_argument("--save_path", required=True, metavar="DIR", default=required,
+    data = parser.add_argument_group("data")
+    data.add_argument("--task", choices=TASKS, default=None,
+                      help="binary or multiclass; left out, what the weights say, or binary")
+    data.add_argument("--test_path", "--data", required=True, metavar="DIR", default=required,
+                      help="folder with one folder per test set, each with images/; multiclass: each with "
+                           "scans, or a folder of scans")
+    data.add_argument("--datasets", nargs="+", default=None, metavar="SET",
+                      help="test sets to take; all that are there if left out")
+    data.add_argument("--bs", "--batch_size", type=whole(1), default=1,
+                      help="images in a batch; the maps do not depend on it")
+    data.add_argument("--workers", type=whole(0), default=WORKERS,
+                      help="processes that read images ahead; 0 reads them between the batches")
+    add_network_arguments(parser.add_argument_group("network"))
+    output = parser.add_argument_group("output")
+    output.add_argument("--save_path", "--out", required=True, metavar="DIR", default=required,
                         help="maps go to SAVE_PATH/<set>/<image>.png")
-    parser.add_argument("--datasets", nargs="+", default=None, metavar="SET",
-                        help="test sets to take; all that are there if left out")
-    parser.add_argument("--bs", type=whole(1), default=1,
-                        help="images in a batch; the maps do not depend on it")
-    parser.add_argument("--overlays", action="store_true",
+    output.add_argument("--overlays", action="store_true",
                         help=f"write the images with the map's contour, or the slices with their classes, to "
                              f"SAVE_PATH/{OVERLAYS} too")
-    parser.add_argument("--evaluate", action="store_true",
+    output.add_argument("--evaluate", action="store_true",
                         help="evaluate the maps against the ground truth of the test sets afterwards")
-    parser.add_argument("--workers", type=whole(0), default=WORKERS,
-                        help="processes that read images ahead; 0 reads them between the batches")
-    binary = parser.add_argument_group("binary")
+    add_device_arguments(parser.add_argument_group("device"))
+    binary = parser.add_argument_group("task binary")
     binary.add_argument("--no_minmax", action="store_true",
                         help="write the probability; the published maps are stretched to 0..255 per image")
     binary.add_argument("--threshold", type=fraction, default=None, metavar="T",
                         help="write 255 where the map is above T (from 0 to below 1) and 0 elsewhere")
     multiclass = parser.add_argument_group(
-        "multiclass", "Left out, the first four are what the weights say of their training.")
+        "task multiclass", "Left out, the first four are what the weights say of their training.")
     add_scan_arguments(multiclass)
     multiclass.add_argument("--test_list", default=None, metavar="FILE",
                             help="text file with the names of the scans to take; all if left out")

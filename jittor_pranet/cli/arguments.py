@@ -109,7 +109,6 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tta", choices=("none", "flips"), default="none",
                         help="flips averages each image's logits with those of its three mirror images, in "
                              "four times the time; not published")
-    add_device_arguments(parser)
 
 
 def load_segmenter(kind: type[Kind], checkpoint: Checkpoint, args: argparse.Namespace) -> Kind:

@@ -35,7 +35,7 @@ def test_the_version(capsys):
     (("evaluate", "--gt_rot", "x", "--pred_root", "y", "--gt_root", "z"), "did you mean --gt_root?"),
     (("train", "--qqq"), "--qqq: train has no such flag; `pranet train --help` lists the flags"),
     (("test", "word", "--weights", "a", "--test_path", "b", "--save_path", "c"), "word: test has no such"),
-    (("test",), "are required: --weights, --test_path, --save_path; `pranet test --help` lists the flags"),
+    (("test",), "are required: --test_path/--data, --weights, --save_path/--out; `pranet test --help`"),
     (("trian",), "invalid choice: 'trian' (choose from "),
 ])
 def test_a_wrong_word_is_one_line_with_the_right_one(capsys, arguments, message):
