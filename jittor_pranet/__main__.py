@@ -25,7 +25,7 @@ PROGRAMS = {
              "--weights runs/v2/best.npz --test_path data/TestDataset --save_path results/v2 --evaluate"),
     "predict": ("segment images and videos that have no masks",
                 "frames/ clip.mp4 --weights runs/v2/best.npz --out predictions"),
-    "convert": ("write weights as .npz or .pth, or a network as .onnx",
+    "convert": ("write weights as .npz, .pth or .safetensors, or a network as .onnx",
                 "--weights runs/v2/best.npz --out v2.onnx"),
     "check-data": ("list what is wrong or remarkable with training and test sets",
                    "--train_path data/TrainDataset --test_path data/TestDataset"),

@@ -1,7 +1,8 @@
 """The program `convert`: weights from one kind of file into another, and networks into ONNX.
 
-PyTorch writes .pth (requirements-torch.txt) and .onnx (requirements-onnx.txt). The network in an ONNX file is
-that of jittor_pranet/reference_torch, which the tests hold to the published values as they do ours.
+Names become the published ones. PyTorch writes .pth (requirements-torch.txt) and .onnx
+(requirements-onnx.txt). The network in an ONNX file is that of jittor_pranet/reference_torch, which the tests
+hold to the published values as they do ours.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from jittor_pranet.cli.arguments import whole
-from lib.registry import GAINS, NETWORKS, find_network, identify_network
+from lib.registry import BARE_ENCODERS, GAINS, NETWORKS, find_network, identify_network
+from lib.timm_names import published_weights
 from lib.trained import Usage, usage_of
-from utils.checkpoint import Checkpoint, read_checkpoint, save_arrays
+from utils.checkpoint import Checkpoint, read_checkpoint, safetensors, save_arrays
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.outputs import check_output_file
 
-SUFFIXES = (".npz", ".pth", ".onnx")
+SUFFIXES = (".npz", ".pth", safetensors.SUFFIX, ".onnx")
 MAX_DIFFERENCE = 1e-5  # of onnxruntime's logits from PyTorch's, relative to the whole map
 OPSET = 17
 UNUSED = ("backbone.fc.", "resnet.fc.")  # published parts that no image passes through
@@ -31,9 +33,10 @@ UNUSED = ("backbone.fc.", "resnet.fc.")  # published parts that no image passes 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = argparse.SUPPRESS  # keeps "(default: None)" out of the help
     parser.add_argument("--weights", required=True, metavar="FILE", default=default,
-                        help=".npz of the program train, or the .pth or .pkl of another")
+                        help=".npz of the program train, or the .pth, .safetensors or .pkl of another")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", default=default,
-                        help="what to write, by its suffix: .npz (ours), .pth (PyTorch's), .onnx")
+                        help="what to write, by its suffix: .npz (ours), .pth (PyTorch's), .safetensors, "
+                             ".onnx")
     parser.add_argument("--model_type", default=None, metavar="NAME",
                         help=f"one of {', '.join(NETWORKS)}; left out, what the weights look like")
     parser.add_argument("--num_class", type=whole(1), default=None, metavar="N",
@@ -63,16 +66,25 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{flag}: is for an .onnx, other files hold the weights alone; leave it out")
     check_output_file(args.out, [args.weights], args.overwrite)
     checkpoint = read_checkpoint(args.weights)
-    info, weights = checkpoint.info, checkpoint.arrays
+    weights = published_weights(checkpoint.arrays)
     model_type = args.model_type or identify_network(weights)
     if model_type is None:
         raise UserError(f"{args.weights}: has the names of none of {', '.join(NETWORKS)}; give --model_type")
-    find_network(model_type)
+    info = checkpoint.info
+    if args.model_type or model_type not in BARE_ENCODERS:
+        find_network(model_type)
+        info = {**info, "model_type": model_type}
+    elif args.out.suffix == ".onnx":
+        raise UserError(f"{args.weights}: holds {model_type}, an .onnx takes the weights of a whole network")
     if args.out.suffix == ".npz":
-        save_arrays(weights, args.out, {**info, "model_type": model_type})
+        save_arrays(weights, args.out, info)
         content = f"{len(weights)} arrays"
     elif args.out.suffix == ".pth":
         content = write_pth(args.out, weights)
+    elif args.out.suffix == safetensors.SUFFIX:
+        with atomic_write(args.out) as file:
+            safetensors.write(file, weights)
+        content = f"{len(weights)} tensors"
     else:
         usage = usage_of(checkpoint, args.testsize, args.num_class, args.gain, args.channels)
         usage.warn()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lib.registry import identify_network
+from lib.timm_names import published_weights
 from utils.runtime.backend import jt
 
 
@@ -20,6 +21,7 @@ class PublishedModule(jt.nn.Module):
     published_names: Mapping[str, str] = {}
     optional_keys: tuple[str, ...] = ()
     identify = staticmethod(identify_network)
+    published_weights = staticmethod(published_weights)
 
     def state_dict(self, *args, **options) -> dict:
         """Parameters and running statistics under their published names."""

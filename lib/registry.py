@@ -55,6 +55,8 @@ def check_size(*sides: int) -> None:
                             f"{below + SIZE_DIVISOR} would do")
 
 
+BARE_ENCODERS = ("a bare Res2Net encoder", "a bare PVTv2 encoder")
+
 # Names that tell the published networks apart: a file is of the first that has all of them.
 _SIGNATURES = (
     ("EMCAD-B2-DSRA", ("decoder.ConvBlock1_fg.conv.weight",)),
@@ -63,8 +65,9 @@ _SIGNATURES = (
     ("PraNet-V2", ("backbone.conv1.0.weight",)),
     ("PVT-PraNet-V1", ("backbone.patch_embed1.proj.weight", "agg1.conv5.weight")),
     ("PVT-PraNet-V2", ("backbone.patch_embed1.proj.weight", "agg1.conv5_fg.weight")),
-    ("a bare Res2Net encoder", ("conv1.0.weight",)),
-    ("a bare PVTv2 encoder", ("patch_embed1.proj.weight",)),
+    (BARE_ENCODERS[0], ("conv1.0.weight",)),
+    (BARE_ENCODERS[1], ("patch_embed1.proj.weight",)),
+    (BARE_ENCODERS[1], ("patch_embed.proj.weight", "stages.1.downsample.proj.weight")),  # timm's names
 )
 _HEADS = ("agg1.conv5.bias", "agg1.conv5_fg.bias", "out_head1.bias")  # one value for each class
 

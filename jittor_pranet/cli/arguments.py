@@ -97,7 +97,7 @@ def prepare_device(device: str, precision: str, plain_ops: bool) -> str:
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", required=True, metavar="FILE", default=argparse.SUPPRESS,
-                        help=".npz of this program, or the .pth or .pkl of another")
+                        help=".npz of this program, or the .pth, .safetensors or .pkl of another")
     parser.add_argument("--model_type", default=None, metavar="NAME",
                         help=f"one of {', '.join(NETWORKS)}; left out, what the weights say of themselves")
     parser.add_argument("--gain", default=None, choices=GAINS,

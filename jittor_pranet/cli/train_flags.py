@@ -53,7 +53,8 @@ def _add_data(group) -> None:
 
 def _add_network(group) -> None:
     _option(group, "model_type", f"one of {', '.join(NETWORKS)}", metavar="NAME")
-    _option(group, "backbone_weights", "ImageNet weights of the encoder; not with --weights", metavar="FILE")
+    _option(group, "backbone_weights", "ImageNet weights of the encoder: the authors' .pth, or timm's "
+            ".safetensors; not with --weights", metavar="FILE")
     _option(group, "weights", "weights of the whole network, its encoder too, to start from", metavar="FILE")
     _option(group, "gain", "V2 and DSRA networks: how a stage raises its map by the deeper one's, see "
             "docs/dsra.md", choices=GAINS)

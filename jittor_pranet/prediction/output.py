@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jittor_pranet.reports.overlay import overlay
+from utils import shallow_json
 from utils.data.image_io import read_rgb, write_map
 from utils.data.inputs import Inputs, Source
 from utils.errors import BadFile, UserError
@@ -44,7 +45,7 @@ def check_settings(out: Path, settings: dict) -> None:
                             "choose another --out, or write over them with --overwrite")
         return
     try:
-        earlier = dict(json.loads(path.read_bytes()))
+        earlier = dict(shallow_json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); choose another --out, or begin anew with "
                         "--overwrite") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import struct
 import zipfile
@@ -134,11 +135,23 @@ def jittor_bytes(content, protocol=4):
     return signed(pickle.dumps(content, protocol))
 
 
+def safetensors(header, data=bytes(24), length=None):
+    """A file of safetensors; ``header`` is its JSON, or what JSON is to be made of."""
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(raw) if length is None else length) + raw + data
+
+
+def place(begin=0, end=24, shape=(2, 3), dtype="F32"):
+    """What a header of safetensors tells of an array."""
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
 def sample_files(tmp_path):
     """One small file of each format."""
     save_arrays(some_arrays(), tmp_path / "a.npz")
     (tmp_path / "a.pkl").write_bytes(jittor_bytes(some_arrays()))
     storages = {"0": np.arange(6, dtype="<f4").tobytes()}
     torch_zip(tmp_path / "zip.pth", state_pickle(), storages)
+    (tmp_path / "a.safetensors").write_bytes(safetensors({"a": place()}))
     (tmp_path / "legacy.pth").write_bytes(torch_legacy(state_pickle(), storages))
     return sorted(tmp_path.iterdir())

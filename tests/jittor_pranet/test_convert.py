@@ -7,7 +7,7 @@ import pytest
 
 from jittor_pranet.__main__ import main
 from tests.helpers.networks import onnx_errors, reference_network, seeded_network
-from utils.checkpoint import read_info, read_weights, save_weights
+from utils.checkpoint import read_info, read_weights, save_arrays, save_weights
 
 torch = pytest.importorskip("torch")
 NETWORKS = ("PraNet-V1", "PVT-PraNet-V1", "PraNet-V2", "PVT-PraNet-V2")
@@ -36,6 +36,29 @@ def test_there_and_back_gives_the_same_bytes(ours, tmp_path, capsys):
     assert convert(ours, tmp_path / "copy.npz") == 0
     assert (tmp_path / "copy.npz").read_bytes() == ours.read_bytes()
     assert f"{tmp_path}/theirs.pth: PVT-PraNet-V2, a plain state dict" in capsys.readouterr().out
+
+
+def test_safetensors_there_and_back(ours, tmp_path, capsys):
+    path = tmp_path / "theirs.safetensors"
+    assert convert(ours, path) == 0
+    assert f"{path}: PVT-PraNet-V2, {len(read_weights(ours))} tensors" in capsys.readouterr().out
+    assert convert(path, tmp_path / "back.npz") == 0
+    assert read_info(tmp_path / "back.npz") == {"model_type": "PVT-PraNet-V2"}, "told by the names"
+    before, after = read_weights(ours), read_weights(tmp_path / "back.npz")
+    assert list(before) == list(after)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    package = pytest.importorskip("safetensors.torch")
+    package.load_model(reference_network("PVT-PraNet-V2"), str(path), strict=True)
+
+
+def test_a_bare_encoder_is_converted_but_is_no_onnx(tmp_path, capsys):
+    weights = {"patch_embed1.proj.weight": np.ones((2, 3), np.float32)}
+    save_arrays(weights, tmp_path / "bare.npz")
+    assert convert(tmp_path / "bare.npz", tmp_path / "bare.safetensors") == 0
+    assert "bare.safetensors: a bare PVTv2 encoder, 1 tensors" in capsys.readouterr().out
+    assert list(read_weights(tmp_path / "bare.safetensors")) == [*weights]
+    assert convert(tmp_path / "bare.npz", tmp_path / "x.onnx") == 2
+    assert "holds a bare PVTv2 encoder, an .onnx takes the weights of a whole" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -68,7 +91,7 @@ def test_onnx_is_of_the_size_gain_and_channels_of_the_training(tmp_path, capsys)
 
 
 @pytest.mark.parametrize(("out", "flags", "message"), [
-    ("x.pt", (), "ends in .pt, expected one of .npz, .pth, .onnx"),
+    ("x.pt", (), "ends in .pt, expected one of .npz, .pth, .safetensors, .onnx"),
     ("x.onnx", ("--testsize", "100"), "96 or 128 would do"),
     ("x.npz", ("--model_type", "PraNet-V9"), "unknown network 'PraNet-V9'"),
     ("x.onnx", ("--testsize", "0"), "image size 0 is not a multiple of 32"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import pickletools
 import resource
@@ -29,6 +30,8 @@ from hypothesis import strategies as st
 
 from jittor_pranet.cli.arguments import whole
 from tests.helpers.small_weights import (
+    place,
+    safetensors,
     sample_files,
     signed,
     some_arrays,
@@ -198,13 +201,31 @@ def headers(draw) -> bytes:
 
 
 @st.composite
+def tensor_headers(draw) -> bytes:
+    """A file of safetensors whose header has any names, types, shapes and places, or something else."""
+    numbers = st.sampled_from((0, 1, 2, 3, 6, 12, 24, 48, -1, 1 << 20, 1 << 62, 1 << 80, 2.5, True, "a"))
+    entries = st.builds(place, numbers, numbers, st.lists(numbers, max_size=4) | numbers,
+                        st.sampled_from(("F32", "F16", "BF16", "I64", "F8_E4M3", "", "O", 4, [])))
+    good = st.sampled_from(({"a": place()}, {"a": place(0, 12, [3]), "b": place(12, 24, [6], "F16")},
+                            {"a": place(24, 24, [0]), "b": place(0, 24, [12], "BF16")}))
+    names = st.sampled_from(("a", "b", "c", "__metadata__", "a\n", "\ud800", "../a", ""))
+    others = st.sampled_from(({}, {"format": "pt"}, [], None, "x", [[[[]]]]))
+    header = json.dumps({**draw(good), **draw(st.dictionaries(names, entries | others, max_size=2))}).encode()
+    header = draw(st.sampled_from((header,) * 6 + (
+        header[:-1], b'{"a":' * 5000, b"[" * 9000, b'{"a": ' + b"9" * 9000 + b"}", b"{\xff}", b'{"a":NaN}',
+        header[:-1] + b',"a":{}}', header + b" " * 9, b" " + header, header * 2)))
+    length = draw(st.sampled_from((None,) * 6 + (0, 1, len(header) + 24, 1 << 22, 1 << 31, 1 << 40, 1 << 63)))
+    return safetensors(header, bytes(draw(st.sampled_from((0, 12, 24, 24, 24, 25, 4096)))), length)
+
+
+@st.composite
 def one_opcode(draw, name: str) -> bytes:
     good = state_pickle()
     return good[:-1] + OPCODES[name].code.encode("latin-1") + argument(draw, OPCODES[name]) + b"."
 
 
 KINDS = {"damaged": damaged(), "any opcodes": pickled(opcodes()), "calls": pickled(calls()),
-         "archives": archives()}
+         "archives": archives(), "safetensors": tensor_headers()}
 
 
 # ---- Reading them

@@ -1,4 +1,4 @@
-"""Files of weights, read into NumPy arrays: PyTorch's, Jittor's and our own.
+"""Files of weights, read into NumPy arrays: PyTorch's, Jittor's, safetensors and our own.
 
 Neither PyTorch nor Jittor is imported, and nothing in a file is run (unpickler.py).
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import pickle
 import struct
@@ -21,7 +20,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from utils.checkpoint import npy
+from utils import shallow_json
+from utils.checkpoint import npy, safetensors
 from utils.checkpoint.unpickler import Storage, safe_load
 from utils.errors import UserError
 from utils.files import sha256_of
@@ -69,9 +69,9 @@ def read_checkpoint(path: str | os.PathLike, with_sha256: bool = False) -> Check
 def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads any supported file of weights; its content tells what it is, not its name.
 
-    Supported are PyTorch's .pth (zip and, before 1.6, legacy), Jittor's .pkl and .pth, and our .npz. Each
-    holds {name: array}, perhaps within {'state_dict': ...}, {'model_state_dict': ...} or {'model': ...}, and
-    perhaps with `module.` before every name; both are taken off.
+    Supported are PyTorch's .pth (zip and, before 1.6, legacy), .safetensors, Jittor's .pkl and .pth, and our
+    .npz. Each holds {name: array}, perhaps within {'state_dict': ...}, {'model_state_dict': ...} or
+    {'model': ...}, and perhaps with `module.` before every name; both are taken off.
 
     Returns:
         Arrays by name, in the file's order and types (bfloat16 as float32), contiguous and writable.
@@ -107,18 +107,18 @@ def _reading(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); "
-                        "give the path of a .pth, .pkl or .npz file of weights") from error
+                        "give the path of a .pth, .safetensors, .pkl or .npz file of weights") from error
     except _MALFORMED as error:
         found = error if isinstance(error, ValueError) else f"is damaged ({type(error).__name__}: {error})"
-        raise UserError(f"{path}: {found}; a whole .pth, .pkl or .npz file of named weights is expected: "
-                        "fetch it again or save it as a plain state dict") from error
+        raise UserError(f"{path}: {found}; a whole .pth, .safetensors, .pkl or .npz file of named weights is "
+                        "expected: fetch it again or save it as a plain state dict") from error
 
 
 def _info(file: BinaryIO) -> dict:
-    if not zipfile.is_zipfile(file):
+    if safetensors.begins(_start(file)) or not zipfile.is_zipfile(file):
         return {}
     with zipfile.ZipFile(file) as archive:
-        info = json.loads(archive.comment.decode() or "{}")  # of bytes it would guess the encoding
+        info = shallow_json.loads(archive.comment.decode() or "{}")  # of bytes it would guess the encoding
     if not isinstance(info, dict):
         raise ValueError("has a comment that is not the JSON object of save_weights")
     return info
@@ -138,9 +138,9 @@ def _check_total(sizes: Iterable[int]) -> None:
 
 def _content(file: BinaryIO) -> object:
     """What the file holds: mappings, lists, numbers, and arrays as `_named_arrays` takes them."""
-    file.seek(0)
-    start = file.read(len(TORCH_LEGACY_START))
-    file.seek(0)
+    start = _start(file)
+    if safetensors.begins(start):
+        return _safetensors_content(file)
     if start.startswith(ZIP_START):
         with zipfile.ZipFile(file) as archive:
             return _zip_content(archive)
@@ -149,6 +149,20 @@ def _content(file: BinaryIO) -> object:
     if start.startswith(PICKLE_START):
         return _pickle_content(file.read())
     raise ValueError(f"begins with {start!r}, as no file of weights does" if start else "is empty")
+
+
+def _start(file: BinaryIO) -> bytes:
+    """The first bytes of the file, which is left at its beginning."""
+    file.seek(0)
+    start = file.read(len(TORCH_LEGACY_START))
+    file.seek(0)
+    return start
+
+
+def _safetensors_content(file: BinaryIO) -> dict[str, np.ndarray]:
+    slots = safetensors.slots(file)
+    _check_total(slot.storage.filled_nbytes for slot in slots.values())
+    return {name: slot.array(file) for name, slot in slots.items()}
 
 
 def _zip_content(archive: zipfile.ZipFile) -> object:

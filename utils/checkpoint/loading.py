@@ -14,7 +14,8 @@ shapes of a model and a file have to be the same, except:
 The shapes () and (1,) are the same, since Jittor has no ().
 
 A model may have `identify(names)`, which gives the network that has these names, or None: the error of
-weights that do not fit then says whose they are.
+weights that do not fit then says whose they are. An encoder may have `published_weights(weights)`, which puts
+the weights of others' files under the published names.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ def load_encoder_weights(encoder, source: Source) -> None:
         UserError: the file cannot be read or does not fit; the encoder is untouched.
     """
     weights, origin = _weights_of(source)
+    weights = getattr(encoder, "published_weights", dict)(weights)
     weights = {name: array for name, array in weights.items() if not name.startswith("head.")}
     _load(encoder, weights, origin, strict=True, allow_unexpected=False)
 
