@@ -30,6 +30,12 @@ def make(scene: Scene, seed: int, number: int) -> Case:
     return rng.choice(CASES)(scene, rng)
 
 
+def again(args: argparse.Namespace, seed: int, number: int) -> str:
+    """The command that makes a case again."""
+    programs = "" if args.programs == list(PROGRAMS) else f" --programs {' '.join(args.programs)}"
+    return f"python -m tests.tools.attack --seed {seed} --case {number}{programs}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=positive, default=10.0, metavar="N",
@@ -37,12 +43,14 @@ def main() -> int:
     parser.add_argument("--seed", type=whole(0), default=None, metavar="S",
                         help="another one draws other cases; at random if left out")
     parser.add_argument("--case", type=whole(0), default=None, metavar="N", help="this case alone")
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS), metavar="NAME",
+                        help=f"of {', '.join(PROGRAMS)}; all if left out")
     args = parser.parse_args()
     seed = random.SystemRandom().randrange(10 ** 6) if args.seed is None else args.seed
     end = time.monotonic() + 60 * args.minutes
     counts, violations = Counter(), []
     with tempfile.TemporaryDirectory(prefix="attack-") as name:
-        scene = Scene(Path(name))
+        scene = Scene(Path(name), args.programs)
         print(f"seed {seed}; left alone, " + ", ".join(
             f"{name} takes {scene.seconds[name]:.1f} s" for name in PROGRAMS), flush=True)
         for number in count() if args.case is None else (args.case,):
@@ -55,8 +63,7 @@ def main() -> int:
             violations += problems
             print(f"{number} {case}: {'violated' if problems else 'holds'}", flush=True)
             for problem in problems:
-                print(f"VIOLATION {problem}\n    python -m tests.tools.attack --seed {seed} --case {number}",
-                      flush=True)
+                print(f"VIOLATION {problem}\n    {again(args, seed, number)}", flush=True)
     print("; ".join(f"{what}: {counts[what]}" for what in sorted(counts)), f"; violations: {len(violations)}")
     return bool(violations)
 

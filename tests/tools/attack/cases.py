@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -17,7 +18,7 @@ from PIL import Image
 
 from tests.helpers.damage import damage
 from tests.tools.attack.checks import broken, differences, half_written, outputs, tree
-from tests.tools.attack.scene import INPUTS, OUT, PROGRAMS, Run, Scene, members
+from tests.tools.attack.scene import INPUTS, OUT, PROGRAMS, Run, Scene, command_of, members
 
 ENDED_BY = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15), signal.SIGINT: (130, -2)}
 
@@ -29,11 +30,9 @@ class Case:
         counts: what was done, for the summary.
     """
 
-    targets = tuple(PROGRAMS)
-
     def __init__(self, scene: Scene, rng: random.Random):
         self.scene, self.rng, self.counts = scene, rng, Counter()
-        self.program = PROGRAMS[rng.choice(self.targets)]
+        self.program = PROGRAMS[rng.choice(scene.targets)]
         self.command = [*self.program.command, *(flag for flag in self.program.more if rng.random() < 0.3)]
 
     def __str__(self) -> str:
@@ -117,21 +116,25 @@ class WorkerKilled(Case):
 
     def __init__(self, scene: Scene, rng: random.Random):
         super().__init__(scene, rng)
-        self.part = rng.random()
+        self.part, self.which = rng.random(), rng.random()
 
     def attack(self) -> list[str]:
         run = self.start()
         end = time.monotonic() + self.part * self.scene.seconds[self.program.name]
         while run.code is None and (time.monotonic() < end or not self._workers(run)):
             time.sleep(0.01)
-        for worker in sorted(self._workers(run))[-1:]:
+        workers = self._workers(run)
+        if workers:
             self.counts["workers killed"] += 1
-            os.kill(worker, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(workers[int(self.which * len(workers))], signal.SIGKILL)
         return self.end_cleanly(run, 0, 2)
 
     @staticmethod
     def _workers(run: Run) -> list[int]:
-        return [member for member in members(run.process.pid) if member != run.process.pid]
+        """Processes of ours: Jittor, which starts compilers, ends a program by itself where one is killed."""
+        return sorted(member for member in members(run.process.pid)
+                      if b"multiprocessing" in command_of(member))
 
 
 class FullDisk(Case):
@@ -196,27 +199,40 @@ class BadFiles(Case):
     def run(self) -> list[str]:
         bad = self.scene.folder / "bad"
         shutil.copytree(self.scene.folder / INPUTS, bad)
-        changed = {path for _ in range(self.rng.choice((1, 2, 5))) for path in self._spoil(bad)}
+        changed = dict(self._spoil(bad) for _ in range(self.rng.choice((1, 2, 5))))
         before = tree(bad)
         self.command = [each.replace(f"{INPUTS}/", "bad/") for each in self.command]
-        problems = self.end_cleanly(self.start(), 0, 1, 2)
+        run = self.start()
+        problems = self.end_cleanly(run, 0, 1, 2)
         problems += [*broken(self.scene.out), *differences(tree(bad), before, "input ")]
-        return [f"{problem}\nwith {', '.join(sorted(map(str, changed)))}" for problem in problems]
+        if self.program.name == "predict" and run.code != 2:
+            problems += self._check_good({path.stem for path in changed})
+        what = ", ".join(f"{kind} {str(path.relative_to(bad))!a}" for path, kind in changed.items())
+        return [f"with {what}: {problem}" for problem in problems]
 
-    def _spoil(self, bad: Path) -> list[str]:
-        """Damages a file or puts a bad one beside it. Returns what was done."""
+    def _check_good(self, bad: set[str]) -> list[str]:
+        """The pictures of the good files are as ever, whatever lies beside them."""
+        expected = {name: content for name, content in self.scene.expected["predict"].items()
+                    if name.endswith(".png") and Path(name).stem not in bad}
+        found = outputs(self.scene.out)
+        return differences({name: found[name] for name in expected if name in found}, expected, "output ")
+
+    def _spoil(self, bad: Path) -> tuple[Path, str]:
+        """Damages a file or puts a bad one in its place or beside it. Returns its path and what it is."""
         self.counts["bad files"] += 1
         path = self.rng.choice([path for path in sorted(bad.rglob("*"))
                                 if path.is_file() and not path.is_symlink()])
         if self.rng.random() < 0.5:
             path.write_bytes(damage(path.read_bytes(), np.random.default_rng(self.rng.randrange(1 << 30))))
-            return [f"damaged {path.relative_to(bad)}"]
-        name, make = self.rng.choice(list(BAD.items()))
-        path = path.with_name(f"{self.rng.choice(NAMES)}{path.suffix}") if self.rng.random() < 0.5 else path
-        if path.exists() or path.is_symlink():
-            path.unlink() if not path.is_dir() else shutil.rmtree(path)
+            return path, "damaged"
+        kind, make = self.rng.choice(list(BAD.items()))
+        if self.rng.random() < 0.5:
+            path = path.with_name(f"{self.rng.choice(NAMES)}{path.suffix}")
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        path.unlink(missing_ok=True)
         make(path)
-        return [f"{name} {str(path.relative_to(bad))!a}"]
+        return path, kind
 
 
 NAMES = ("new\nline", "no utf-8 \udce9", "=1+1", "-flag", "x" * 240, "with space", "\x1b[31m", "%s{}")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Program:
 
 PROGRAMS = {program.name: program for program in (
     Program("train", ("--train_path", "inputs/TrainDataset", "--train_save", OUT, "--resume", "auto",
-                      "--trainsize", SIZE, "--batchsize", "2", "--epoch", "2", "--save_steps", "3",
+                      "--trainsize", SIZE, "--batchsize", "2", "--epoch", "2", "--save_steps", "2",
                       "--ema", "0.9", "--device", "cpu"), ("--workers=0", "--workers=3", "--cache=ram")),
     Program("test", ("--weights", "inputs/weights.npz", "--test_path", "inputs/TestDataset", "--save_path",
                      OUT, "--testsize", SIZE, "--overlays", "--evaluate", "--device", "cpu"),
@@ -116,18 +117,27 @@ def members(session: int) -> list[int]:
     return found
 
 
+def command_of(process: int) -> bytes:
+    """The command line of a process; empty if it has gone."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 class Scene:
     """A folder with inputs/, and the outputs of each program that nobody disturbed.
 
     Attributes:
+        targets: the programs that are to be attacked.
         seconds: how long each program took.
     """
 
-    def __init__(self, folder: Path):
-        self.folder, self.out = folder, folder / OUT
+    def __init__(self, folder: Path, targets: Sequence[str]):
+        self.folder, self.out, self.targets = folder, folder / OUT, targets
         self.seconds: dict[str, float] = {}
         self.expected: dict[str, dict] = {}
-        self.run([sys.executable, "-m", "jittor_pranet", "demo", "--out", INPUTS, "--train", "6", "--test",
+        self.run([sys.executable, "-m", "jittor_pranet", "demo", "--out", INPUTS, "--train", "3", "--test",
                   "9", "--size", "64"])
         for name in PROGRAMS:
             self._leave_alone(name)
