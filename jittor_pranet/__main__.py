@@ -13,6 +13,7 @@ import jittor_pranet
 from utils import ranks
 from utils.errors import UserError
 from utils.files import PROJECT_ROOT
+from utils.signals import keep_interrupts
 
 NAME = "pranet"  # of the script at the root, and of the command that pip installs
 OURS = ("jittor_pranet", "lib", "utils", "tests")
@@ -122,6 +123,7 @@ def main(argv: list[str] | None = None) -> int:
 def start() -> NoReturn:
     """Runs the program of the command line and ends the process with its exit code."""
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8; so is stderr anyway
+    keep_interrupts()
     with ranks.rank_0_only():
         sys.exit(main())
 

@@ -10,12 +10,27 @@ import threading
 import time
 
 REPEAT_S = 2.0  # a launcher and a scheduler may both send what one person asked for
+AGAIN_S = 0.01  # until a dropped Ctrl-C comes again
 _noted = 0  # the last signal that a block of this process took
 
 
 def noted() -> bool:
     """Whether this process has taken a signal."""
     return _noted != 0
+
+
+def keep_interrupts() -> None:
+    """Has a Ctrl-C come again, without a traceback, that came where Python drops exceptions: in a destructor,
+    or beside a fork."""
+    def report(dropped) -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            with contextlib.suppress(RuntimeError):  # the interpreter is ending anyway
+                main = threading.main_thread().ident
+                threading.Timer(AGAIN_S, signal.pthread_kill, (main, signal.SIGINT)).start()
+        else:
+            sys.__unraisablehook__(dropped)
+
+    sys.unraisablehook = report
 
 
 class Interruption:

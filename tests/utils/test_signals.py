@@ -70,3 +70,22 @@ def test_jittor_leaves_ctrl_c_to_python():
         os.kill(program.pid, signal.SIGINT)
         assert "KeyboardInterrupt" in program.communicate(timeout=20)[1]
     assert program.returncode == -signal.SIGINT
+
+
+def test_ctrl_c_in_a_destructor_is_not_lost():
+    code = """
+import os, signal, sys, time
+from utils.signals import keep_interrupts
+class Destroyed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+keep_interrupts()
+try:
+    Destroyed()
+    time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, timeout=30)
+    assert done.returncode == 130 and done.stderr == ""
