@@ -10,7 +10,7 @@ from tests.helpers.paths import ROOT
 
 def test_a_short_attack_finds_nothing():
     """Kills of trainings are in test_resume.py."""
-    command = [sys.executable, "-m", "tests.tools.attack", "--minutes", "0.7", "--seed", "1", "--programs",
+    command = [sys.executable, "-m", "tests.tools.attack", "--minutes", "0.5", "--seed", "1", "--programs",
                "test", "predict", "evaluate"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
