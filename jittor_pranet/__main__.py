@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import importlib
+import os
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import NoReturn
 
@@ -103,6 +106,18 @@ def load_program(name: str) -> ModuleType:
                         f"{PROJECT_ROOT / 'requirements.txt'}") from error
 
 
+@contextlib.contextmanager
+def naming_files() -> Iterator[None]:
+    """Raises what the system says of a file, and no program has expected, as a UserError that names it."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, (str, bytes)):
+            raise
+        raise UserError(f"{os.fsdecode(error.filename)}: {error.strerror}; give another path, or mend what "
+                        "is there") from error
+
+
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
@@ -110,7 +125,8 @@ def main(argv: list[str] | None = None) -> int:
         if ranks.WORLD_SIZE > 1 and args.program != "train":
             raise UserError(f"{args.program}: runs in one process, mpirun started {ranks.WORLD_SIZE}; only "
                             "train is for mpirun")
-        return load_program(args.program).run(args)
+        with naming_files():
+            return load_program(args.program).run(args)
     except UserError as error:
         ranks.let_rank_0_report()
         print(f"error: {error}", file=sys.stderr)

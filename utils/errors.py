@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+LONG_WORD = re.compile(r"\S{4097,}")  # longer than any path
+
 
 class UserError(ValueError):
     """Something the user can mend: the programs print it as one line and exit with code 2.
@@ -10,7 +14,7 @@ class UserError(ValueError):
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return LONG_WORD.sub(lambda word: f"{word[0][:100]}...", printable(super().__str__()))
 
 
 class BadFile(UserError):

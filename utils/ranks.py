@@ -20,6 +20,7 @@ SIZE_VARIABLE = "OMPI_COMM_WORLD_SIZE"  # mpirun's, by which Jittor too knows th
 WORLD_SIZE = int(os.environ.get(SIZE_VARIABLE, 1))
 RANK = int(os.environ.get("OMPI_COMM_WORLD_RANK", 0))
 LOCAL_RANK = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", 0))  # among those of this machine
+LOCAL_SIZE = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", 1))  # which share its memory
 
 # Where other launchers tell how many processes they have started, which know nothing of each other.
 LAUNCHERS = {"SLURM_STEP_NUM_TASKS": "srun", "PMI_SIZE": "the mpiexec of another MPI than Open MPI",

@@ -61,12 +61,14 @@ def read_list(path: Path) -> list[str]:
     """The lines of a list file, stripped; empty lines and those with # in front are left out.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or is no text.
     """
     try:
-        lines = map(bytes.strip, path.read_bytes().splitlines())
+        lines = [line.strip() for line in path.read_bytes().splitlines()]
     except OSError as error:
         raise UserError(f"{path}: cannot be read as a list ({error.strerror})") from error
+    if any(b"\0" in line for line in lines):
+        raise UserError(f"{path}: is no text; expected a list with a name or path in each line")
     return [os.fsdecode(line) for line in lines if line and not line.startswith(b"#")]
 
 

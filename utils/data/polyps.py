@@ -276,7 +276,9 @@ def _images_and_masks(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_memory(count: int, size: int) -> None:
-    needed, available = count * PLANES * size**2, available_memory()
+    needed, available = count * PLANES * size**2 * ranks.LOCAL_SIZE, available_memory()
     if needed > available:
-        raise UserError(f"--cache ram: {count} pairs of {size}x{size} pixels take {needed / 1e6:.0f} MB, "
-                        f"{available / 1e6:.0f} MB of memory are free; take --cache none")
+        where = f" in {ranks.LOCAL_SIZE} processes" if ranks.LOCAL_SIZE > 1 else ""
+        raise UserError(f"--cache ram: {count} pairs of {size}x{size} pixels{where} take "
+                        f"{needed / 1e6:.0f} MB, {available / 1e6:.0f} MB of memory are free; take --cache "
+                        "none")

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from utils import ranks
 from utils.data.image_io import defect_of, raise_defects
 from utils.data.polyps import MEAN, STD, read_shards
 from utils.data.scan_folders import Scan, find_scans
@@ -78,7 +79,7 @@ class LabelledSlices:
                  names: str | Path | None = None):
         self.options, self.size = options, size
         self.scans = find_scans(folder, names)
-        self.free_memory = available_memory()
+        self.free_memory = available_memory() // ranks.LOCAL_SIZE  # each rank keeps all
         self.slices_of: dict[Scan, list[Slice]] = {}
         self.labelled: set[Scan] = set()
         self.channels = self._check(folder, in_memory)

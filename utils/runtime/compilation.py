@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import fcntl
 import select
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import IO
 
 from utils import ranks, signals
+from utils.errors import UserError
 from utils.files import PROJECT_ROOT
 from utils.progress import Progress, duration
+from utils.runtime.cache import CACHE_VARIABLE
 
 CORE_OBJECTS = {"cpu": 150, "cuda": 202}  # files of Jittor 1.3.11, to within a few: for the progress bar only
+KERNEL_BYTES = 1 << 22  # room that a kernel and its source take, and some more
 QUIET_S, INTERVAL_S = 5.0, 15.0  # what is compiled already takes less than the first
 
 
@@ -92,6 +96,7 @@ def report_kernels(what: str, folder: Path) -> Iterator[None]:
 
     Raises:
         KeyboardInterrupt: a terminal has sent Ctrl-C to the compiler as well, so that Jittor cannot go on.
+        UserError: the disk is full.
     """
     watcher = None
     if ranks.is_rank_0():
@@ -102,6 +107,9 @@ def report_kernels(what: str, folder: Path) -> Iterator[None]:
     except RuntimeError as error:
         if signals.noted():
             raise KeyboardInterrupt from error
+        if shutil.disk_usage(folder).free < KERNEL_BYTES:
+            raise UserError(f"{folder}: its disk is full, and {what} needs kernels that are compiled there; "
+                            f"free some room, or name another folder by {CACHE_VARIABLE}") from error
         raise
     finally:
         if watcher:

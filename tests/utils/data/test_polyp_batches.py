@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +18,7 @@ from tests.helpers.polyp_sets import error_of, write_set
 from tests.utils.test_parallel import readers
 from utils.data.polyps import MEAN, STD, TrainSet, batches_per_epoch, epoch_batches
 from utils.errors import UserError
+from utils.files import PROJECT_ROOT
 from utils.parallel import prefetch
 from utils.runtime.memory import available_memory
 
@@ -141,6 +145,22 @@ def test_a_set_larger_than_the_memory_is_refused_before_it_is_read(root, monkeyp
     with pytest.raises(UserError, match=r"7 pairs of 100x100 pixels take 0 MB, 0 MB .* take --cache none"):
         TrainSet(root, 100, in_memory=True)
     assert len(TrainSet(root, 99, in_memory=True)) == 7
+
+
+def test_what_all_ranks_of_a_machine_take_is_counted(root, monkeypatch):
+    monkeypatch.setattr("utils.ranks.LOCAL_SIZE", 3)
+    monkeypatch.setattr("utils.data.polyps.available_memory", lambda: 3 * 7 * 4 * 100**2 - 1)
+    with pytest.raises(UserError, match="7 pairs of 100x100 pixels in 3 processes take 1 MB, 1 MB of memory"):
+        TrainSet(root, 100, in_memory=True)
+    assert len(TrainSet(root, 99, in_memory=True)) == len(TrainSet(root, 100)) == 7
+
+
+def test_open_mpi_tells_how_many_ranks_share_the_machine():
+    code = "from utils import ranks; print(ranks.LOCAL_SIZE)"
+    for variables, size in (({"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, "4"), ({}, "1")):
+        done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, text=True, capture_output=True,
+                              env={**os.environ, **variables})
+        assert done.stdout.strip() == size
     assert len(TrainSet(root, 100)) == 7
 
 

@@ -154,3 +154,15 @@ def test_volumes_that_do_not_fit_are_told(folder, monkeypatch):
     monkeypatch.setattr("utils.data.slices.available_memory", lambda: 10)
     with pytest.raises(UserError, match=r"case2\.npz: the memory does not hold"):
         LabelledSlices(folder, SCAN_OPTIONS, SIZE)
+
+
+def test_volumes_of_all_ranks_of_a_machine_are_counted(folder, monkeypatch):
+    room = 10**6
+    monkeypatch.setattr("utils.data.slices.available_memory", lambda: room)
+    taken = room - LabelledSlices(folder, SCAN_OPTIONS, SIZE, in_memory=True).free_memory
+    monkeypatch.setattr("utils.ranks.LOCAL_SIZE", 3)
+    room = 3 * taken
+    assert LabelledSlices(folder, SCAN_OPTIONS, SIZE, in_memory=True).free_memory == 0
+    room -= 1
+    with pytest.raises(UserError, match="the memory does not hold"):
+        LabelledSlices(folder, SCAN_OPTIONS, SIZE, in_memory=True)
