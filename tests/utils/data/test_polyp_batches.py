@@ -145,6 +145,7 @@ def test_a_set_larger_than_the_memory_is_refused_before_it_is_read(root, monkeyp
     with pytest.raises(UserError, match=r"7 pairs of 100x100 pixels take 0 MB, 0 MB .* take --cache none"):
         TrainSet(root, 100, in_memory=True)
     assert len(TrainSet(root, 99, in_memory=True)) == 7
+    assert len(TrainSet(root, 100)) == 7
 
 
 def test_what_all_ranks_of_a_machine_take_is_counted(root, monkeypatch):
@@ -161,7 +162,6 @@ def test_open_mpi_tells_how_many_ranks_share_the_machine():
         done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, text=True, capture_output=True,
                               env={**os.environ, **variables})
         assert done.stdout.strip() == size
-    assert len(TrainSet(root, 100)) == 7
 
 
 @pytest.mark.parametrize(("files", "expected"), [
