@@ -11,6 +11,7 @@ from typing import Callable, Union
 import numpy as np
 from PIL import Image
 
+from lib.registry import identify_network
 from lib.trained import Usage, settings_of, usage_of
 from utils.checkpoint import Checkpoint, load_weights, read_checkpoint
 from utils.data.image_io import name_some, read_rgb
@@ -169,10 +170,11 @@ def argmax_labels(logits) -> np.ndarray:
 
 
 def network_of(checkpoint: Checkpoint) -> str:
-    """The name of the network that a file of ours says it is of. Raises UserError if it says nothing."""
-    name = settings_of(checkpoint).get("model_type")
+    """The network that a file says it is of, or whose names its arrays have. Raises UserError if neither."""
+    name = settings_of(checkpoint).get("model_type") or identify_network(checkpoint.arrays)
     if name is None:
-        raise UserError(f"{checkpoint}: does not say which network it is of; give --model_type")
+        raise UserError(f"{checkpoint}: does not say which network it is of, and has the names of none; give "
+                        "--model_type")
     return name
 
 

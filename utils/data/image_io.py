@@ -108,8 +108,18 @@ def find_pairs(images: str | os.PathLike, masks: str | os.PathLike) -> list[Pair
             problems.append(f"{folder}: {len(alone)} of {len(files)} files have no {what} in {other}: "
                             f"{name_some(alone)}")
     if problems:
-        raise UserError("; ".join(problems))
+        raise UserError("; ".join(problems) + _suffix_hint(image_files, mask_files))
     return [Pair(stem, path, mask_files[stem]) for stem, path in image_files.items()]
+
+
+def _suffix_hint(images: dict[str, Path], masks: dict[str, Path]) -> str:
+    """What to do where every mask is called as its image with the same letters behind."""
+    pairs = list(zip(sorted(images), sorted(masks)))
+    suffix = pairs[0][1][len(pairs[0][0]):]
+    if not suffix or len(images) != len(masks) or any(mask != image + suffix for image, mask in pairs):
+        return ""
+    return (f"; masks seem to be called NAME{suffix}: take {suffix} out of their names, in bash: for f in "
+            f"masks/*{suffix}.*; do mv \"$f\" \"${{f/{suffix}./.}}\"; done")
 
 
 def check_sizes(pairs: Iterable[Pair]) -> None:

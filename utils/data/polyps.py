@@ -34,6 +34,7 @@ from utils.data.image_io import (
     read_grey,
     read_rgb,
 )
+from utils.data.scan_folders import hint_of_scans
 from utils.errors import UserError
 from utils.parallel import WORKERS, prefetch, prefetch_in_processes
 from utils.progress import track
@@ -222,10 +223,10 @@ def image_batches(test_images: TestImages, batch_size: int, workers: int = WORKE
 def training_folder(train_path: str | os.PathLike) -> Path:
     """``train_path`` when it holds images/. Raises UserError otherwise, saying what it seems to be."""
     root = Path(train_path)
-    if os.path.isdir(root / "images"):
+    hint = hint_of_scans(root)
+    if os.path.isdir(root / "images") and not hint:
         return root
     inside = list_folder(root)
-    hint = ""
     if root.resolve().name in ("images", "masks"):
         hint = f"; give the folder above it, {root.resolve().parent}"
     elif any(path.name == "TrainDataset" for path in inside):
@@ -250,7 +251,7 @@ def find_test_sets(test_path: str | os.PathLike, names: list[str] | None = None)
     available = {name: images for name, images in folders.items() if os.path.isdir(images)}
     if not available:
         inner = root / "TestDataset"
-        hint = f"; did you mean {inner}?" if os.path.isdir(inner) else ""
+        hint = f"; did you mean {inner}?" if os.path.isdir(inner) else hint_of_scans(root)
         raise UserError(f"{root}: holds no test set (expected SET/images, for example Kvasir/images){hint}")
     if names is None:
         benchmark = [name for name in BENCHMARK if name in available]

@@ -17,6 +17,17 @@ FIRST_MODALITY = re.compile("(.+)_0000")  # nnU-Net's; others end in _0001 and s
 PART_OF_PATIENT = re.compile("(.+?)[_-](?:slice|volume|frame)")
 
 
+def hint_of_scans(folder: Path) -> str:
+    """What to say of a folder that was expected to hold images with masks, if it seems to hold scans."""
+    inside = [folder, *(path for path in list_folder(folder) if path.is_dir())]
+    for each in inside:
+        kinds = {kind[0] for path in list_folder(each) if (kind := scan_files.kind_of(path))}
+        labelled = any((each / name).is_dir() and not (each / "masks").is_dir() for name in FOLDERS.values())
+        if labelled or kinds - {"picture"}:
+            return "; these seem to be scans with label maps: give --task multiclass --num_class N"
+    return ""
+
+
 @dataclass(frozen=True)
 class Scan:
     """Where a scan lies.

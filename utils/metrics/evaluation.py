@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from utils.data.image_io import find_images, name_some, read_levels
+from utils.data.scan_folders import hint_of_scans
 from utils.errors import UserError
 from utils.metrics.binary import BinaryMetrics, PairScores, binary_mask, measure_pair
-from utils.metrics.scoring import SetScores, default_workers, pairing_defects, score_pairs
+from utils.metrics.scoring import SetScores, check_folders, default_workers, pairing_defects, score_pairs
 
 IMAGES_PER_WORKER = 250  # starting a process costs about as much as measuring this many images
 
@@ -35,7 +36,8 @@ def find_datasets(gt_root: Path, wanted: list[str] | None = None) -> list[str]:
         raise UserError(f"{gt_root}: no such folder; --gt_root takes the folder that holds the test sets")
     found = sorted(path.parent.name for path in gt_root.glob("*/masks") if path.is_dir())
     if not found:
-        hint = f"; give {gt_root.resolve().parent}" if (gt_root / "masks").is_dir() else ""
+        is_set = (gt_root / "masks").is_dir()
+        hint = f"; give {gt_root.resolve().parent}" if is_set else hint_of_scans(gt_root)
         raise UserError(f"{gt_root}: holds no test set (a folder with masks/ in it){hint}")
     unknown = [name for name in wanted or [] if name not in found]
     if unknown:
@@ -54,6 +56,8 @@ def evaluate(methods: dict[str, Path], gt_root: Path, datasets: list[str], mask_
     Raises:
         UserError: a folder is missing, a map has a defect, a set has no map to score, or a worker was killed.
     """
+    for root in methods.values():
+        check_folders(root, datasets)
     plans = [plan_set(method, root, gt_root, dataset, mask_rule)
              for dataset in datasets for method, root in methods.items()]
     workers = workers or default_workers(sum(len(pairs) for _, pairs in plans), IMAGES_PER_WORKER)

@@ -14,7 +14,7 @@ from utils.data.scan_files import SUFFIXES, kind_of
 from utils.data.scans import Scan, ScanOptions, read_labels, read_scan
 from utils.errors import UserError
 from utils.metrics.multiclass import MulticlassMetrics, ScanScores, measure_scan
-from utils.metrics.scoring import SetScores, default_workers, pairing_defects, score_pairs
+from utils.metrics.scoring import SetScores, check_folders, default_workers, pairing_defects, score_pairs
 
 SCANS_PER_WORKER = 8  # starting a process costs about as much as measuring this many volumes of ACDC
 
@@ -37,6 +37,8 @@ def evaluate_labels(methods: dict[str, Path], sets: dict[str, list[Scan]], optio
     Raises:
         UserError: a folder is missing, a map has a defect, a set has no map to score, or a worker was killed.
     """
+    for root in methods.values():
+        check_folders(root, list(sets))
     plans = [plan_set(method, root / dataset, dataset, scans, MulticlassMetrics(options.num_class, absent))
              for dataset, scans in sets.items() for method, root in methods.items()]
     workers = workers or default_workers(sum(len(pairs) for _, pairs in plans), SCANS_PER_WORKER)

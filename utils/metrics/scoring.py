@@ -81,6 +81,15 @@ def default_workers(items: int, per_worker: int) -> int:
     return max(1, min(cpus, items // per_worker))
 
 
+def check_folders(root: Path, datasets: list[str]) -> None:
+    """Raises UserError where a method's folder has maps of some of the sets, and not of all."""
+    missing = [name for name in datasets if not (root / name).is_dir()]
+    if missing and len(missing) < len(datasets):
+        available = [name for name in datasets if name not in missing]
+        raise UserError(f"{root / missing[0]}: no such folder; to evaluate what is there give --datasets "
+                        f"{' '.join(available)}")
+
+
 def pairing_defects(folder: str | os.PathLike, targets: dict[str, Path], maps: dict[str, Path],
                     what: str) -> list[str]:
     """A line for targets (masks, or ``what`` they are called) without map, one for maps without target."""

@@ -130,7 +130,7 @@ def find() -> Cuda:
         return Cuda(driver, problems=(str(error),))
     if not candidates:
         problem = f"no nvcc on PATH, in /usr/local/cuda* or pip's wheels; {_install_compiler(driver)}"
-        return Cuda(driver, problems=(*driver.problems, problem))
+        return Cuda(driver, problems=driver.problems or (problem,))  # without a driver a toolkit is of no use
     return next((found for found in candidates if not found.problems), candidates[0])
 
 
@@ -153,7 +153,7 @@ def _examine(nvcc: Path, driver: Driver) -> Cuda:
                         f"update the driver, or name a toolkit of CUDA {driver.version[0]} in CUDA_HOME")
     parts = {part.name: found for part in PARTS if (found := _find_part(part, toolkit))}
     missing = Cuda(driver, toolkit, parts).missing_parts
-    if missing:
+    if missing and not driver.problems:  # without a driver they are of no use
         names = " ".join(part.name for part in missing)
         problems.append(f"CUDA {toolkit.name} at {toolkit.root} has no {names}; "
                         + _install_parts(missing, toolkit))
