@@ -32,6 +32,7 @@ from utils import ranks
 from utils.errors import UserError
 from utils.outputs import output_folder
 from utils.runtime import collectives
+from utils.runtime.device import choose_device
 from utils.runtime.memory import is_device_full
 
 __all__ = ["add_arguments", "run"]
@@ -51,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
     if config.select_on_test and ranks.is_rank_0():
         print("warning: --select_on_test chooses best.npz on test sets, whose scores then say too much; "
               "--val_fraction is the honest way", file=sys.stderr)
+    choose_device(args.device)  # first what is quick to tell, then the data
+    for path in (config.backbone_weights, config.weights):
+        if path and not snapshot and not Path(path).is_file():
+            raise UserError(f"{path}: no such file of weights")
     with run_folder(folder, config, resumed=snapshot is not None, overwrite=args.overwrite):
         task = TASK_CLASSES[config.task](config, in_memory=args.cache == "ram")
         device = prepare_device(args.device, config.precision, args.plain_ops)

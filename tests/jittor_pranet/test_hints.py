@@ -14,6 +14,7 @@ from tests.helpers.polyp_sets import write_set
 from utils.checkpoint import read_checkpoint, save_arrays
 from utils.data.image_io import find_pairs
 from utils.errors import UserError
+from utils.runtime import cuda
 
 
 @pytest.fixture
@@ -55,6 +56,18 @@ def test_masks_with_letters_behind_the_images_name(place):
     with pytest.raises(UserError) as refused:
         find_pairs("train/images", "train/masks")
     assert "seem to be" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (("--backbone_weights", "nowhere.pth"), "nowhere.pth: no such file of weights"),
+    (("--weights", "train"), "train: no such file of weights"),
+    (("--device", "cuda"), "--device cuda: "), (("--train_save", "train/images/run"), "which is read")])
+def test_what_is_quick_to_tell_is_told_before_the_data(place, capsys, monkeypatch, request, flags, message):
+    monkeypatch.setattr("jittor_pranet.train.TASK_CLASSES", {})  # which read the data
+    monkeypatch.setattr(cuda, "ask_driver", lambda: cuda.Driver((0, 0), (), ("no NVIDIA driver",)))
+    request.addfinalizer(cuda.find.cache_clear)
+    cuda.find.cache_clear()
+    assert message in error_of(capsys, "train", "--train_path", "train", "--train_save", "run", *flags)
 
 
 @pytest.mark.parametrize("what", ["polyps", "scans"])
