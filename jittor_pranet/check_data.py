@@ -19,6 +19,7 @@ from utils.data.image_io import name_some
 from utils.data.polyps import find_test_sets, training_folder
 from utils.data.scan_sets import scan_set_folders
 from utils.data.scans import ScanOptions
+from utils.errors import UserError
 from utils.files import atomic_write
 from utils.outputs import check_output_file
 
@@ -47,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_task_flags("check-data", args.task, vars(args))
+    if args.test_list and not args.test_path:
+        raise UserError("--test_list: names scans of --test_path, which is not given")
     if args.json:
         check_output_file(args.json, filter(None, [args.train_path, args.test_path]), args.overwrite)
     if args.task == "multiclass":

@@ -86,3 +86,9 @@ def test_weights_of_others_tell_their_network_by_their_names(tmp_path):
     for name, state in PUBLISHED_STATE.items():
         save_arrays({key: np.zeros(shape, np.float32) for key, shape in state}, tmp_path / "w.npz")
         assert network_of(read_checkpoint(tmp_path / "w.npz")) == name
+
+
+def test_a_list_without_its_folder(place, capsys):
+    assert "--test_list: names scans of --test_path" in error_of(
+        capsys, "check-data", "--task", "multiclass", "--num_class", "4", "--train_path", "scans/gt/first",
+        "--test_list", "names.txt")
