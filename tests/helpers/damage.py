@@ -9,6 +9,8 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
     """A file with a few bytes flipped, overwritten or taken out, mostly near its beginning or end."""
     changed = bytearray(content)
     for _ in range(rng.integers(1, 6)):
+        if not changed:
+            break
         place = int(rng.choice([rng.integers(len(changed)), rng.integers(300), -rng.integers(1, 2000)]))
         place %= len(changed)
         change = rng.integers(3)
