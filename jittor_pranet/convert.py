@@ -19,7 +19,7 @@ from jittor_pranet.cli.arguments import whole
 from lib.registry import BARE_ENCODERS, GAINS, NETWORKS, find_network, identify_network
 from lib.timm_names import published_weights
 from lib.trained import Usage, usage_of
-from utils.checkpoint import Checkpoint, read_checkpoint, safetensors, save_arrays
+from utils.checkpoint import Checkpoint, check_values, read_checkpoint, safetensors, save_arrays
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.outputs import check_output_file
@@ -27,6 +27,7 @@ from utils.outputs import check_output_file
 SUFFIXES = (".npz", ".pth", safetensors.SUFFIX, ".onnx")
 MAX_DIFFERENCE = 1e-5  # of onnxruntime's logits from PyTorch's, relative to the whole map
 OPSET = 17
+PARAMETERS = (".weight", ".bias", ".running_mean", ".running_var")  # a file may hold other things as well
 UNUSED = ("backbone.fc.", "resnet.fc.")  # published parts that no image passes through
 
 
@@ -76,6 +77,9 @@ def run(args: argparse.Namespace) -> int:
         info = {**info, "model_type": model_type}
     elif args.out.suffix == ".onnx":
         raise UserError(f"{args.weights}: holds {model_type}, an .onnx takes the weights of a whole network")
+    for name, array in weights.items():
+        if name.endswith(PARAMETERS):
+            check_values(str(checkpoint), name, array)
     if args.out.suffix == ".npz":
         save_arrays(weights, args.out, info)
         content = f"{len(weights)} arrays"

@@ -16,7 +16,7 @@ from lib.trained import Usage, settings_of, usage_of
 from utils.checkpoint import Checkpoint, load_weights, read_checkpoint
 from utils.data.image_io import name_some, read_rgb
 from utils.data.polyps import normalise
-from utils.errors import UserError
+from utils.errors import BadFile, UserError
 from utils.runtime import backend
 from utils.runtime.memory import is_device_full
 
@@ -125,26 +125,41 @@ class PolypSegmenter(Segmenter):
         Args:
             image: a file, a PIL image, or uint8 (H, W, 3) in RGB.
         """
+        name = "the image"
         if isinstance(image, (str, os.PathLike)):
+            name = str(image)
             image = read_rgb(image)
         elif isinstance(image, np.ndarray):
             image = Image.fromarray(image)
-        image = image.convert("RGB")
-        return next(self.maps(normalise(image, self.size)[None], [(image.height, image.width)]))
+        picture = image.convert("RGB")
+        return next(self.maps(normalise(picture, self.size)[None], [(picture.height, picture.width)],
+                              names=[name]))
 
     def maps(self, images: np.ndarray, sizes: Sequence[tuple[int, int]], minmax: bool = False,
-             ) -> Iterator[np.ndarray]:
+             names: Sequence[str] | None = None) -> Iterator[np.ndarray]:
         """Yields the map of each image, float32 (height, width) of its size; see `finish_map`.
 
         Args:
             images: float32 (N,3,size,size) as `utils.data.polyps.normalise` gives them.
+            names: of the images, for errors.
 
         Raises:
             UserError: the device's memory does not hold a single image.
+            BadFile: the network's values for an image are not finite.
         """
-        def finish(logits, batch: slice) -> list[np.ndarray]:
-            return [finish_map(logits[index:index + 1], size, minmax)
-                    for index, size in enumerate(sizes[batch])]
+        for outcome in self.try_maps(images, sizes, minmax, names):
+            if isinstance(outcome, BadFile):
+                raise outcome
+            yield outcome
+
+    def try_maps(self, images: np.ndarray, sizes: Sequence[tuple[int, int]], minmax: bool = False,
+                 names: Sequence[str] | None = None) -> Iterator[np.ndarray | BadFile]:
+        """Yields what `maps` does, and goes on after an image whose map would raise BadFile: yields that."""
+        names = names or [f"image {number} of {len(images)}" for number in range(1, len(images) + 1)]
+
+        def finish(logits, batch: slice) -> list[np.ndarray | BadFile]:
+            return [defect or finish_map(logits[index:index + 1], size, minmax)
+                    for index, (defect, size) in enumerate(zip(defects(logits, names[batch]), sizes[batch]))]
 
         return self._in_batches(images, finish)
 
@@ -152,21 +167,42 @@ class PolypSegmenter(Segmenter):
 class ScanSegmenter(Segmenter):
     """A network of many classes as a function of slices; see `Segmenter`."""
 
-    def label_maps(self, images: np.ndarray) -> Iterator[np.ndarray]:
+    def label_maps(self, images: np.ndarray, names: Sequence[str]) -> Iterator[np.ndarray]:
         """Yields the label map of each image, uint8 (size,size).
 
         Args:
             images: float32 (N,C,size,size) as `utils.data.slices.network_input` gives them.
+            names: of the images, for errors.
 
         Raises:
             UserError: the device's memory does not hold a single image.
+            BadFile: the network's values for an image are not finite.
         """
-        return self._in_batches(images, lambda logits, batch: list(argmax_labels(logits)))
+        return self._in_batches(images, lambda logits, batch: list(argmax_labels(logits, names[batch])))
 
 
-def argmax_labels(logits) -> np.ndarray:
-    """Logits (N,num_class,h,w) to label maps uint8 (N,h,w): the class of the highest, the first of equals."""
+def argmax_labels(logits, names: Sequence[str]) -> np.ndarray:
+    """Logits (N,num_class,h,w) to label maps uint8 (N,h,w): the class of the highest, the first of equals.
+
+    Raises BadFile where the logits of an image of these names are not finite.
+    """
+    check_logits(logits, names)
     return np.argmax(logits.numpy(), axis=1).astype(np.uint8)
+
+
+def defects(logits, names: Sequence[str]) -> list[BadFile | None]:
+    """For each image the defect of its logits, of (N,num_class,h,w), if they are not finite."""
+    finite = np.isfinite(logits.numpy()).all(axis=(1, 2, 3))
+    return [None if good else BadFile(f"{name}: what the network gives for it is not finite; look at the "
+                                      "file, or take other weights or --precision fp32")
+            for good, name in zip(finite, names)]
+
+
+def check_logits(logits, names: Sequence[str]) -> None:
+    """Raises BadFile for the first image whose logits, of (N,num_class,h,w), are not finite."""
+    for defect in defects(logits, names):
+        if defect:
+            raise defect
 
 
 def network_of(checkpoint: Checkpoint) -> str:

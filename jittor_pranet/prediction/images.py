@@ -43,11 +43,12 @@ def image_maps(segmenter: PolypSegmenter, sources: list[Source], plan: Plan,
             part = sources[start:start + batch]
             outcomes = [_with_size(source.path, result)
                         for source, result in zip(part, islice(results, len(part)))]
-            good = [outcome for outcome in outcomes if not isinstance(outcome, UserError)]
+            good = [(str(source.path), *outcome) for source, outcome in zip(part, outcomes)
+                    if not isinstance(outcome, UserError)]
             maps = iter(())
             if good:
-                images = in_imagenets_units(np.stack([image for image, _ in good]))
-                maps = segmenter.maps(images, [size for _, size in good], plan.minmax)
+                names, images, sizes = zip(*good)
+                maps = segmenter.try_maps(in_imagenets_units(np.stack(images)), sizes, plan.minmax, names)
             for source, outcome in zip(part, outcomes):
                 yield source, outcome if isinstance(outcome, UserError) else next(maps)
 

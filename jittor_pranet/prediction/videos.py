@@ -72,7 +72,8 @@ class VideoPrediction:
                 raise Stopped
             pictures = [picture for _, picture in part]
             images = np.stack([normalise(Image.fromarray(each), self.segmenter.size) for each in pictures])
-            maps = self.segmenter.maps(images, [each.shape[:2] for each in pictures], self.plan.minmax)
+            names = [f"{self.source.path}, frame {self.count + index}" for index in range(len(part))]
+            maps = self.segmenter.maps(images, [each.shape[:2] for each in pictures], self.plan.minmax, names)
             for (seconds, picture), values in zip(part, maps):
                 cells = region_cells(values, self.plan.threshold)
                 self.table.writerow([self.count, f"{seconds:.3f}", *cells])

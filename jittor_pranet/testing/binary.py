@@ -44,7 +44,8 @@ class BinaryTask:
     def _maps(self, images: TestImages) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (stem, uint8 map of the image's own size) for a test set."""
         for batch, stems, sizes in image_batches(images, self.options.batch_size, self.options.workers):
-            for stem, values in zip(stems, self.segmenter.maps(batch, sizes, minmax=self.minmax)):
+            names = [str(images.files[stem]) for stem in stems]
+            for stem, values in zip(stems, self.segmenter.maps(batch, sizes, self.minmax, names)):
                 if self.threshold is not None:
                     values = np.where(values > self.threshold, 1.0, 0.0)
                 yield stem, (values * 255).astype(np.uint8)

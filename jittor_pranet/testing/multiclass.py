@@ -60,8 +60,10 @@ class MulticlassTask:
                 print("warning: {}: is {}, the weights were trained on {} images".format(scan.image, *kinds),
                       file=sys.stderr)
                 trained = None  # said once
+            names = [f"{scan.image}, slice {index}" for index in range(len(images))]
             maps = (each for start in range(0, len(images), batch_size)
-                    for each in self.segmenter.label_maps(images[start:start + batch_size]))
+                    for each in self.segmenter.label_maps(images[start:start + batch_size],
+                                                           names[start:start + batch_size]))
             yield scan, pixels, np.stack([resize_labels(each, pixels.image.shape[2:]) for each in maps])
 
     def has_ground_truth(self, name: str) -> bool:

@@ -111,7 +111,8 @@ class MulticlassTask:
         for batch in batches_to_test(model, load, pieces, batch_size):
             with backend.jt.no_grad():
                 images = backend.jt.array(np.concatenate([each for _, _, each, _ in batch]))
-                predictions = argmax_labels(self.merge(model, model(images)))
+                names = [f"{piece.scan.image}, slice {piece.index}" for piece, *_ in batch]
+                predictions = argmax_labels(self.merge(model, model(images)), names)
             for (piece, image, _, labels), each in zip(batch, predictions):
                 yield LabelSample(piece, image, resize_labels(each, labels.shape), labels)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.checkpoint import read_checkpoint, read_info, save_arrays, save_weights
+from utils.checkpoint import check_values, read_checkpoint, read_info, save_arrays, save_weights
 from utils.errors import UserError
 
 STATE, LAST, BEST = "state.npz", "last.npz", "best.npz"
@@ -116,7 +116,7 @@ def restore(snapshot: Snapshot, parts: Parts) -> None:
     """Sets all variables to the snapshot's.
 
     Raises:
-        UserError: the snapshot does not fit the network.
+        UserError: the snapshot does not fit the network, or a value is none that it can have.
     """
     for kind, variables in parts.items():
         arrays = snapshot.part(kind)
@@ -125,6 +125,7 @@ def restore(snapshot: Snapshot, parts: Parts) -> None:
             raise UserError(f"{snapshot.source}: the names and shapes of its {kind} are not those of the "
                             "network; resume it with the version that wrote it")
         for name, variable in variables.items():
+            check_values(str(snapshot.source), f"{kind}/{name}", arrays[name], str(variable.dtype))
             variable.update(arrays[name].astype(str(variable.dtype)))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jittor_pranet.training.options import Config
 from jittor_pranet.training.task import Validation
-from lib.inference import finish_map
+from lib.inference import check_logits, finish_map
 from utils import ranks
 from utils.data.checks.polyps import SOURCES, source_of
 from utils.data.clinicdb import sequence_of
@@ -141,6 +141,7 @@ def predict(model, pairs: list[Pair], size: int, batch_size: int) -> Iterator[Sa
     for batch in batches_to_test(model, load, pairs, batch_size):
         with backend.jt.no_grad():
             logits = model.final_logits(model(backend.jt.array(np.stack([image for _, image, _ in batch]))))
+            check_logits(logits, [str(pair.image) for pair, _, _ in batch])
             maps = [finish_map(logits[index:index + 1], mask.shape, minmax=True)
                     for index, (_, _, mask) in enumerate(batch)]
         for (pair, _, mask), values in zip(batch, maps):

@@ -26,7 +26,8 @@ class GreenIsPolyp(PolypSegmenter):
     def __init__(self, size: int = SIZE):
         self.model_type, self.device, self.size, self.max_batch = "PraNet-V2", "cpu", size, 1000
 
-    def maps(self, images: np.ndarray, sizes: list, minmax: bool = False) -> Iterator[np.ndarray]:
+    def try_maps(self, images: np.ndarray, sizes: list, minmax: bool = False, names: list | None = None,
+                 ) -> Iterator[np.ndarray]:
         greens = images[:, 1] * STD[1] + MEAN[1]
         maps = [np.asarray(Image.fromarray(green).resize(size[::-1], Image.NEAREST)).clip(0, 1)
                 for green, size in zip(greens, sizes)]

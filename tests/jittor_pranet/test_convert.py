@@ -112,6 +112,16 @@ def test_weights_of_another_network_are_no_onnx(ours, tmp_path, capsys):
     assert "does not fit PraNet-V2" in capsys.readouterr().err and not (tmp_path / "x.onnx").exists()
 
 
+@pytest.mark.parametrize("out", ["x.npz", "x.pth", "x.onnx"])
+def test_weights_that_are_not_finite_are_not_written(tmp_path, capsys, out):
+    weights = {name: value.numpy() for name, value in seeded_network("PVT-PraNet-V2").state_dict().items()}
+    name = next(iter(weights))
+    weights[name][...] = np.nan
+    save_arrays({**weights, "epoch": np.array(7)}, tmp_path / "w.npz")
+    assert convert(tmp_path / "w.npz", tmp_path / out) == 2
+    assert f"w.npz: {name} is not finite" in capsys.readouterr().err and not (tmp_path / out).exists()
+
+
 def test_without_pytorch_it_says_what_to_install(ours, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert convert(ours, tmp_path / "x.pth") == 2

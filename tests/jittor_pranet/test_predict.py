@@ -12,9 +12,10 @@ from PIL import Image
 
 from jittor_pranet import predict
 from jittor_pranet.reports.overlay import MAP_COLOUR
-from tests.helpers.green_network import KINDS, draw, green_network, rows, run
+from tests.helpers.green_network import KINDS, GreenIsPolyp, draw, green_network, rows, run
 from tests.helpers.paths import files_of
 from utils.data.image_io import read_levels
+from utils.errors import BadFile
 
 __all__ = ["green_network"]  # a fixture that every test uses
 
@@ -160,6 +161,23 @@ def test_every_bad_file_is_named_once_and_the_good_ones_are_done(tmp_path, capfd
     assert f"{len(good)} predicted, 0 done before, {len(bad)} left out for a defect" in printed.out
     assert "neither images nor videos: 1 .md" in printed.out
     assert "Traceback" not in printed.err and "hidden" not in printed.err
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_the_network_cannot_do_is_named_and_the_others_are_done(tmp_path, monkeypatch, capfd,
+                                                                              workers):
+    def try_maps(self, images, sizes, minmax=False, names=None):
+        for name, values in zip(names, whole(self, images, sizes, minmax, names)):
+            yield BadFile(f"{name}: is not finite") if name.endswith("b.png") else values
+
+    whole = GreenIsPolyp.try_maps
+    monkeypatch.setattr(GreenIsPolyp, "try_maps", try_maps)
+    for number, name in enumerate("abc"):
+        draw(tmp_path / "in" / f"{name}.png", box=(number, 0, 5, 5))
+    assert run(tmp_path, workers=workers) == 1
+    assert [row["output"] for row in rows(tmp_path / "out")] == ["a.png", "c.png"]
+    assert [row["boxes"] for row in rows(tmp_path / "out")] == ["0 0 5 5", "2 0 5 5"]
+    assert f"left out: {tmp_path}/in/b.png: is not finite" in capfd.readouterr().err
 
 
 def test_an_output_folder_inside_the_input_is_not_read(tmp_path):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.helpers.networks import golden, golden_arrays
 from tests.helpers.paths import ROOT
-from utils.checkpoint import read_info, read_weights
+from utils.checkpoint import read_info, read_weights, save_arrays
 from utils.data.image_io import image_size, read_grey
 from utils.data.synthetic import deterministic
 
@@ -163,6 +163,22 @@ def test_all_programs_take_the_size_of_the_training(place):
     for program in (testing, predicting):
         output = run(*program, "none", "--testsize", 0, cwd=place, code=2)
         assert "image size 0 is not a multiple of 32" in output
+
+
+def test_images_whose_logits_are_not_finite_are_named(place):
+    """Weights so large that they overflow, though each is finite."""
+    arrays = read_weights(place / "run" / "last.npz")
+    for name, array in arrays.items():
+        if name.startswith("agg1") and array.ndim == 4:
+            array[...] = np.sign(array) * 1e30
+    save_arrays(arrays, place / "huge.npz", read_info(place / "run" / "last.npz"))
+    flags = ("--weights", "huge.npz", "--device", "cpu")
+    output = run("test", *flags, "--test_path", "tests", "--save_path", "huge", cwd=place, code=2)
+    last = output.splitlines()[-1]
+    assert last.startswith("error: tests/One/images/polyp0.png: what the network gives for it is not finite")
+    output = run("predict", *flags, "tests/Two/images", "--out", "huge/predicted", cwd=place, code=1)
+    assert "left out: " in output and "polyp0.png: what the network gives for it is not finite" in output
+    assert "0 predicted, 0 done before, 1 left out" in output and "Traceback" not in output
 
 
 def test_maps_are_measured_on_request(place):

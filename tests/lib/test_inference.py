@@ -18,7 +18,7 @@ from tests.helpers.paths import ROOT
 from utils.checkpoint import read_checkpoint, save_arrays, save_weights
 from utils.data.polyps import normalise
 from utils.data.synthetic import deterministic
-from utils.errors import UserError
+from utils.errors import BadFile, UserError
 from utils.runtime.backend import jt
 from utils.runtime.memory import is_device_full
 
@@ -121,6 +121,39 @@ def test_a_full_device_halves_the_batch_says_so_and_loses_nothing(segmenter, sma
         "the device's memory does not hold 5 images at a time; going on with 2"]
     list(segmenter.maps(images[:4], [(SIZE, SIZE)] * 4))
     assert device.tried[-2:] == [2, 2], "it is not tried again"
+
+
+def test_an_image_whose_logits_are_not_finite_is_named(segmenter, small, picture, tmp_path):
+    images = deterministic.images(5, SIZE)
+    images[1, 0, 3, 4], images[3, 0, 0, 0] = np.nan, np.inf
+    small(2)
+    names, sizes = [f"{letter}.png" for letter in "abcde"], [(SIZE, SIZE)] * 5
+    outcomes = list(segmenter.try_maps(images, sizes, names=names))
+    assert [isinstance(each, BadFile) for each in outcomes] == [False, True, False, True, False]
+    assert [str(outcomes[index]).split(":")[0] for index in (1, 3)] == ["b.png", "d.png"]
+    with pytest.raises(BadFile, match=r"b\.png: what the network gives for it is not finite"):
+        list(segmenter.maps(images, sizes, names=names))
+    with pytest.raises(BadFile, match=r"image 2 of 5: what the network gives"):
+        list(segmenter.maps(images, sizes))
+
+
+def test_a_picture_whose_logits_are_not_finite_is_no_map(segmenter, picture, monkeypatch, tmp_path):
+    monkeypatch.setattr(segmenter, "_logits", lambda images: images[:, :1] * float("nan"))
+    picture.save(tmp_path / "frame.png")
+    with pytest.raises(BadFile, match=r"frame\.png: what the network gives"):
+        segmenter.predict(tmp_path / "frame.png")
+    with pytest.raises(BadFile, match="the image: what the network gives"):
+        segmenter.predict(picture)
+
+
+def test_weights_that_are_not_finite_make_no_segmenter(tmp_path):
+    from lib import PolypSegmenter
+
+    arrays = {name: value.numpy() for name, value in seeded_network(NAME).state_dict().items()}
+    name = next(each for each in arrays if each.endswith("running_var"))
+    save_arrays({**arrays, name: -arrays[name] - 1}, tmp_path / "w.npz", {"model_type": NAME})
+    with pytest.raises(UserError, match=rf"w\.npz: {name} is a variance below 0"):
+        PolypSegmenter(tmp_path / "w.npz")
 
 
 def test_a_device_too_small_for_one_image_is_a_mistake_to_mend(segmenter, small):

@@ -11,6 +11,8 @@ shapes of a model and a file have to be the same, except:
   the V2 networks. Where a file lacks them they keep their values.
 - `head.*`, when an encoder alone is loaded: the ImageNet classifier in PVTv2's files, which no network has.
 
+What is loaded has to be finite, of a floating-point type, and not below 0 where it is a `*.running_var`.
+
 The shapes () and (1,) are the same, since Jittor has no ().
 
 A model may have `identify(names)`, which gives the network that has these names, or None: the error of
@@ -69,7 +71,8 @@ def load_weights(model, source: Source, strict: bool = True, allow_unexpected: b
         What did not fit, which is nothing but allowed names if ``strict``; what fits is loaded.
 
     Raises:
-        UserError: the file cannot be read, or ``strict`` and something does not fit; the model is untouched.
+        UserError: the file cannot be read, ``strict`` and something does not fit, or a value is none that a
+            network has; the model is untouched.
     """
     weights, origin = _weights_of(source)
     return _load(model, weights, origin, strict, allow_unexpected)
@@ -104,14 +107,31 @@ def _load(model, weights: Mapping[str, np.ndarray], origin: str, strict: bool,
     if strict and (mismatch.missing or mismatch.misshaped or (mismatch.unexpected and not allow_unexpected)):
         advice = _advice(model, weights, variables)
         raise UserError(f"{origin}: does not fit the model; {advice} ({mismatch})")
-    fitting = {
-        name: array.astype(str(variables[name].dtype)).reshape(tuple(variables[name].shape))
-        for name, array in weights.items()
-        if name in variables and name not in mismatch.misshaped
-    }
+    fitting = {}
+    for name, array in weights.items():
+        if name in variables and name not in mismatch.misshaped:
+            check_values(origin, name, array, str(variables[name].dtype))
+            fitting[name] = array.astype(str(variables[name].dtype)).reshape(tuple(variables[name].shape))
     for name, array in fitting.items():  # nothing is set before everything is ready
         variables[name].update(array)
     return mismatch
+
+
+def check_values(origin: str, name: str, array: np.ndarray, dtype: str = "float32") -> None:
+    """Raises UserError, naming the array, whose values no network has: their maps would mean nothing."""
+    def is_finite() -> bool:
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(array.astype(dtype)).all())
+
+    if np.dtype(dtype).kind == "f" and array.dtype.kind != "f":
+        found = f"is of {array.dtype} numbers, floating-point ones are expected"
+    elif not is_finite():
+        found = f"is not finite: it holds NaN, or what is infinite as {dtype}"
+    elif name.endswith("running_var") and (array < 0).any():
+        found = "is a variance below 0"
+    else:
+        return
+    raise UserError(f"{origin}: {name} {found}; take weights of an earlier moment of the training")
 
 
 def _compare(weights: Mapping, variables: Mapping, optional: tuple[str, ...]) -> Mismatch:

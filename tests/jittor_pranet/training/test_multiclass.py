@@ -164,6 +164,19 @@ def test_scans_of_another_kind_than_those_of_the_training_are_told(place, capsys
         assert f"4 classes, at {SIZE} pixels as trained" + ", grey images" * (not warnings) in output.out
 
 
+def test_slices_whose_logits_are_not_finite_are_named(place, capsys):
+    info, arrays = read_info(place / "whole" / "last.npz"), read_weights(place / "whole" / "last.npz")
+    for name, array in arrays.items():
+        if name.startswith("agg1") and array.ndim == 4:
+            array[...] = np.sign(array) * 1e30
+    save_arrays(arrays, place / "huge.npz", info)
+    arguments = ("test", "--weights", place / "huge.npz", "--test_path", place / "tests", "--save_path",
+                 place / "huge", "--device", "cpu")
+    assert main([*map(str, arguments)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"error: {place}/tests/case8.npz, slice 0: what the network gives for it is not finite" in line
+
+
 def test_weights_of_several_classes_are_refused_where_there_is_one(place):
     write_set(place / "polyps" / "One", 1)
     output = run("test", "--task", "binary", "--weights", "whole/last.npz", "--test_path", "polyps",

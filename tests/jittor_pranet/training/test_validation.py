@@ -13,11 +13,12 @@ from jittor_pranet.reports.scales import ticks
 from jittor_pranet.training.logs import StepLog
 from jittor_pranet.training.options import Config, new_config, resumed_config
 from jittor_pranet.training.pictures import FALSE, HIT, MISSED, _error, write_curves
-from jittor_pranet.training.validation import find_selection, hold_out
+from jittor_pranet.training.validation import find_selection, hold_out, predict
 from utils.data.checks.polyps import source_of
 from utils.data.clinicdb import sequence_of
 from utils.data.image_io import Pair
-from utils.errors import UserError
+from utils.errors import BadFile, UserError
+from utils.runtime.backend import jt
 
 
 def pairs_of(*stems: str) -> list[Pair]:
@@ -114,6 +115,29 @@ def test_nothing_is_held_out_at_fraction_0_and_something_of_few_pairs():
     assert [len(part) for part in hold_out(BENCHMARK[:3], 0.99, 0)] == [1, 2]
     with pytest.raises(UserError, match="--val_fraction 0"):
         hold_out(BENCHMARK[:1], 0.1, 0)
+
+
+def test_a_validation_image_whose_logits_are_not_finite_is_named(tmp_path):
+    class Model:
+        """Gives NaN where the image is black."""
+
+        def __call__(self, images):
+            return images[:, :1]
+
+        def final_logits(self, maps):
+            return jt.ternary(maps < -2, jt.full_like(maps, float("nan")), maps)
+
+        def eval(self):
+            pass
+
+        train = eval
+
+    pairs = [Pair(name, tmp_path / f"{name}.png", tmp_path / "mask.png") for name in ("grey", "black")]
+    Image.new("L", (32, 32)).save(tmp_path / "mask.png")
+    for level, pair in zip((128, 0), pairs):
+        Image.new("RGB", (32, 32), (level,) * 3).save(pair.image)
+    with pytest.raises(BadFile, match=r"black\.png: what the network gives for it is not finite"):
+        list(predict(Model(), pairs, 32, 2))
 
 
 # ---- logs and pictures

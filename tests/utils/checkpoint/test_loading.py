@@ -58,6 +58,29 @@ def test_a_checkpoint_is_all_that_a_file_holds(tmp_path):
             load_weights(Model({"other": np.ones(1)}), checkpoint)
 
 
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("conv1.weight", np.nan, "is not finite"), ("conv1.weight", -np.inf, "is not finite"),
+    ("bn1.running_var", np.inf, "is not finite"), ("bn1.running_var", -1e-3, "is a variance below 0"),
+    ("fc.bias", 1e300, "is not finite: it holds NaN, or what is infinite as float32")])
+def test_values_that_no_network_has_are_named(name, value, message):
+    arrays = {each: array.astype(np.float64) for each, array in some_arrays().items()}
+    arrays[name].flat[-1] = value
+    for load in (load_weights, load_encoder_weights):
+        model = Model(zeros_like(some_arrays()))
+        with pytest.raises(UserError, match=f"the given weights: {name} {message}"):
+            load(model, arrays)
+        assert_same(model.arrays, zeros_like(some_arrays()))
+    load_weights(Model({"bn1.bias": np.zeros(4, np.float32)}), {"bn1.bias": np.zeros(4), "odd": arrays[name]},
+                 allow_unexpected=True)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool", "complex64"])
+def test_weights_that_are_no_floating_point_numbers_are_named(dtype):
+    arrays = {**some_arrays(), "fc.bias": np.ones(2, dtype)}
+    with pytest.raises(UserError, match=f"fc.bias is of {dtype} numbers"):
+        load_weights(Model(zeros_like(some_arrays())), arrays)
+
+
 def test_info_too_long(tmp_path):
     with pytest.raises(ValueError, match="at most 65535 fit"):
         save_weights(Model(some_arrays()), tmp_path / "last.npz", {"log": "x" * 65536})
