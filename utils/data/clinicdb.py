@@ -2,7 +2,7 @@
 
 The set is 612 frames, numbered from 1, of 29 sequences: J. Bernal et al., "WM-DOVA maps for accurate polyp
 highlighting in colonoscopy", Computerized Medical Imaging and Graphics 43, 2015. The ranges are as
-github.com/dataset-ninja/cvc-612 (src/convert.py) has them; three other public projects have the same.
+github.com/dataset-ninja/cvc-612 (src/convert.py) has them; two other public projects have the same.
 The benchmark names the images of this set by their frames.
 """
 
