@@ -13,18 +13,18 @@ fail() {
 }
 
 is_fit() {
-    "$1" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
+    "$1" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
 
 find_python() {
     local candidate
-    for candidate in python3.11 python3.12 python3.10 python3.9 python3; do
+    for candidate in python3.11 python3.12 python3.10 python3.9 python3.13 python3; do
         if is_fit "$candidate"; then
             echo "$candidate"
             return
         fi
     done
-    fail "no Python 3.9 to 3.12 on PATH, which Jittor needs; install one, or name it in PYTHON"
+    fail "no Python 3.9 to 3.13 on PATH, which Jittor needs; install one, or name it in PYTHON"
 }
 
 find_environment() {
@@ -56,7 +56,7 @@ prepare() {
             "$PYTHON" -c '' 2>/dev/null || make_environment "$environment"
         fi
     fi
-    is_fit "$PYTHON" || fail "$PYTHON is no Python 3.9 to 3.12, which Jittor needs; name another in PYTHON"
+    is_fit "$PYTHON" || fail "$PYTHON is no Python 3.9 to 3.13, which Jittor needs; name another in PYTHON"
     # A stamp in the environment saves asking pip each time.
     stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.jittor-pranet-$1
     if ! cat "$ROOT"/requirements* | cmp -s - "$stamp"; then
@@ -64,9 +64,10 @@ prepare() {
         if [ "$(uname -sm)" = "Linux x86_64" ]; then
             # By their hashes: the very files that the tests ran with, or none. Jittor is built from its source.
             install --require-hashes -r "$ROOT/requirements-build.lock"
-            install --require-hashes --no-build-isolation -r "$ROOT/requirements.lock"
+            install --require-hashes --no-build-isolation --no-deps -r "$ROOT/requirements.lock"
         fi
-        install -r "$requirements"
+        install --no-warn-conflicts -r "$requirements"
+        install --no-deps -r "$ROOT/requirements-jittor.txt"
         cat "$ROOT"/requirements* 2>/dev/null >"$stamp" || true
     fi
     exec {lock}<&-

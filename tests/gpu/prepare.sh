@@ -6,11 +6,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=${1:-.gpu/wheels}
 python=${PYTHON:-python3}
-packages=$(grep -E '^(numpy|onednn)' requirements.txt | cut -d';' -f1)
+packages=$(grep -E '^(numpy|onednn)' requirements.txt | grep -v '>= "3.13"' | cut -d';' -f1)
 mkdir -p "$folder"
 # shellcheck disable=SC2086  # one word for each package
 "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
     --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform manylinux1_x86_64 \
     --dest "$folder" $packages
-"$python" -m pip wheel --quiet --no-deps --wheel-dir "$folder" "$(grep '^jittor==' requirements.txt)"
+"$python" -m pip wheel --quiet --no-deps --wheel-dir "$folder" -r requirements-jittor.txt
 ls -l "$folder"

@@ -20,7 +20,7 @@ import numpy as np
 
 from utils import ranks
 from utils.errors import UserError
-from utils.runtime import compilation, precisions
+from utils.runtime import compilation, jittor_copy, precisions
 from utils.runtime.cache import cache_folder
 from utils.runtime.device import choose_device, warn_of_unused_gpu
 from utils.runtime.onednn import link_onednn
@@ -67,6 +67,7 @@ def prepare(device: str = "auto", precision: str = "fp32") -> str:
     cache = cache_folder()
     with compilation.import_lock(cache, chosen):
         link_onednn()
+        jittor_copy.use_where_needed(cache)
         settings = jittor_settings(chosen, cache, precision)
         if ranks.WORLD_SIZE > 1:
             _import_in_child(settings)

@@ -13,6 +13,7 @@ from pathlib import Path
 from utils import ranks
 from utils.errors import UserError
 from utils.files import PROJECT_ROOT
+from utils.runtime import jittor_copy
 from utils.runtime.cache import cache_folder
 from utils.runtime.onednn import find_onednn
 
@@ -41,8 +42,8 @@ def pip_install(*arguments: str) -> str:
 
 def _check_python() -> Check:
     number = ".".join(map(str, sys.version_info[:3]))
-    if not (3, 9) <= sys.version_info[:2] <= (3, 12):
-        return Check("python", False, f"Python {number} runs, but Jittor 1.3.11 needs 3.9 to 3.12; make a "
+    if not (3, 9) <= sys.version_info[:2] <= (3, 13):
+        return Check("python", False, f"Python {number} runs, but Jittor 1.3.11 needs 3.9 to 3.13; make a "
                                       "virtual environment with one of those")
     return Check("python", True, f"{number} at {sys.executable}")
 
@@ -67,9 +68,8 @@ def _check_packages() -> Check:
         installed = {name: version(name) for name in PACKAGES}
     except PackageNotFoundError as error:
         return Check("packages", False, f"the package {error.name} is missing; {_install_requirements()}")
-    if int(installed["numpy"].split(".")[0]) >= 2:
-        return Check("packages", False, f"numpy {installed['numpy']} is here, expected numpy < 2; "
-                                        + _install_requirements())
+    if problem := jittor_copy.problem():
+        return Check("packages", False, f"{problem}; {_install_requirements()}")
     return Check("packages", True, ", ".join(f"{name} {number}" for name, number in installed.items()))
 
 
@@ -99,4 +99,8 @@ def _check_mpi() -> Check:
 
 
 def _install_requirements() -> str:
-    return pip_install("-r", str(PROJECT_ROOT / "requirements.txt"))
+    advice = pip_install("-r", str(PROJECT_ROOT / "requirements.txt"))
+    if sys.version_info >= (3, 13):
+        jittor = pip_install("--no-deps", "-r", str(PROJECT_ROOT / "requirements-jittor.txt"))
+        advice += f", then {jittor}"
+    return advice
