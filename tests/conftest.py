@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from utils import signals
 from utils.runtime import cuda
 from utils.runtime.device import DEVICE_VARIABLE
 
@@ -52,6 +53,12 @@ def tidy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.session.testsfailed == failed:
         for path in set(folder.iterdir()) - before:
             path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def no_signal_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program takes one signal at most; here many tests that do are one process."""
+    monkeypatch.setattr(signals, "_noted", 0)
 
 
 @pytest.fixture
