@@ -125,7 +125,7 @@ def predict(segmenter: PolypSegmenter, sources: list[Source], defects: list[str]
     """Predicts images, then videos, until a signal comes; counts the good and the bad, ``defects`` too."""
     images, videos = ([source for source in sources if source.is_video == kind] for kind in (False, True))
     counts = Counter(bad=len(defects))
-    with Interruption() as interruption, Progress(len(sources), "predicting", "files") as progress, \
+    with Interruption() as interruption, Progress(len(sources), "predicting", "files", slow=1) as progress, \
             closing(predict_images(segmenter, images, plan)) as rows:
         for defect in defects:
             progress.say(printable(f"left out: {defect}"))

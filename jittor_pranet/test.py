@@ -124,7 +124,8 @@ def write_maps(task: Task) -> int:
     The network is there before `Interruption`, as Jittor forks compilers, which must not take our signals.
     """
     total, written = sum(map(len, task.sets.values())), task.write_maps()
-    with Interruption() as interruption, closing(written), Progress(total, "testing", task.unit) as progress:
+    with Interruption() as interruption, closing(written), \
+            Progress(total, "testing", task.unit, slow=1) as progress:
         for name in written:
             progress.step(note=name)
             if interruption.signal:

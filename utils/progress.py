@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -16,7 +14,6 @@ from utils.errors import printable
 
 Item = TypeVar("Item")
 PLAIN_INTERVAL_S = 30.0
-RECENT = 30  # steps by which the rate is told
 BAR = "{desc} {percentage:3.0f}% |{bar:8}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # 80 columns
 
 
@@ -26,24 +23,23 @@ class Progress:
     Args:
         unit: what is counted, in the plural.
         done: what an earlier run, which goes on here, has done.
-
-    Rate and time left follow from the median of recent steps, which some of them that compile do not change.
+        slow: the first so many steps are left out of rate and time left: kernels are compiled in them.
     """
 
-    def __init__(self, total: int, title: str, unit: str = "items", done: int = 0):
+    def __init__(self, total: int, title: str, unit: str = "items", done: int = 0, slow: int = 0):
         self.total, self.title, self.unit = total, title, unit
         self.done, self.note = done, ""
-        self.last_step = self.last_line = time.monotonic()
-        self.recent: deque[float] = deque(maxlen=RECENT)  # seconds for one
+        self.rated_from, self.slow_until = done, done + slow
+        self.start = self.last_line = time.monotonic()
         self.bar = None
         if sys.stderr.isatty() and ranks.is_rank_0():
             self.bar = tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True,
                             bar_format=BAR)
 
     def step(self, count: int = 1, note: str = "") -> None:
-        now = time.monotonic()
-        self.recent.append((now - self.last_step) / count)
-        self.done, self.note, self.last_step = self.done + count, printable(note), now
+        self.done, self.note = self.done + count, printable(note)
+        if self.rated_from < self.slow_until <= self.done:
+            self.rated_from, self.start = self.done, time.monotonic()
         if self.bar is not None:
             self.bar.set_postfix_str(self.note, refresh=False)
             self.bar.update(count)
@@ -57,10 +53,12 @@ class Progress:
 
     def _line(self) -> None:
         self.last_line = time.monotonic()
-        seconds = max(statistics.median_low(self.recent), 1e-9)
-        note = f", {self.note}" if self.note else ""
-        print(f"{self.title}: {self.done}/{self.total} {self.unit}{note}, {1 / seconds:.3g} {self.unit}/s, "
-              f"{duration(seconds * (self.total - self.done))} left", file=sys.stderr, flush=True)
+        note, rated = f", {self.note}" if self.note else "", self.done - self.rated_from
+        elapsed = max(self.last_line - self.start, 1e-9)
+        rate = f", {rated / elapsed:.3g} {self.unit}/s" if rated and self.done > self.slow_until else ""
+        left = f", {duration(elapsed / rated * (self.total - self.done))} left" if rate else ""
+        print(f"{self.title}: {self.done}/{self.total} {self.unit}{note}{rate}{left}", file=sys.stderr,
+              flush=True)
 
     def close(self) -> None:
         if self.bar is not None:

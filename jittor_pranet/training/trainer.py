@@ -136,7 +136,8 @@ class Trainer:
             return 0
         first, last = self.position.ended // self.epoch_steps, math.ceil(self.total_steps / self.epoch_steps)
         with Interruption() as interruption, \
-                Progress(self.total_steps, "training", "steps", self.position.step) as self.progress:
+                Progress(self.total_steps, "training", "steps", self.position.step,
+                         slow=len(self.task.sizes)) as self.progress:
             for epoch in range(first, last):
                 for _ in self.train_epoch(epoch):
                     if collectives.any_signal(interruption):
