@@ -131,7 +131,10 @@ def _in_order(pool: Executor, function: Callable, items: Iterable, is_due: Calla
     waiting: deque[Future] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            try:
+                waiting.append(pool.submit(function, item))
+            except (EOFError, ConnectionError) as error:  # the server that workers are forked from was killed
+                raise BrokenProcessPool from error
             while waiting and is_due(waiting):
                 yield waiting.popleft().result()
         while waiting:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -249,3 +250,13 @@ def test_what_finishing_raises_comes_in_its_place(workers):
 def test_a_killed_finisher_is_an_error():
     with pytest.raises(UserError, match="one of 1 worker processes was killed"):
         list(map_in_processes(finish, [1, 99], 1, ahead=4))
+
+
+@pytest.mark.parametrize("error", [EOFError, ConnectionResetError, BrokenPipeError])
+def test_a_killed_server_of_workers_is_an_error(monkeypatch, error):
+    def submit(pool, *_):
+        raise error
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
+    with pytest.raises(UserError, match="one of 1 worker processes was killed"):
+        list(map_in_processes(finish, [1, 2], 1, ahead=4))
