@@ -13,7 +13,7 @@ from lib import NETWORKS
 from tests.helpers.paths import ROOT
 from utils.metrics.tables import PAPER
 
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
 def commands(text: str) -> list[list[str]]:
