@@ -6,6 +6,8 @@ way in and out, on all cores. Sizes go through ``data``, so that each source is 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from utils.runtime.backend import jt
 from utils.runtime.onednn import onednn_home
 
@@ -130,7 +132,12 @@ void multiply(long images, const Matrix& a, const Matrix& b, const Matrix& c, fl
 
 def onednn_code(shapes: list, inputs: list, source: str, data: dict[str, float] | None = None) -> list:
     """float32 Vars of ``shapes`` that the C++ ``source`` fills: out0, out1 ... from in0, in1 ..."""
-    flags = f' -I"{onednn_home()}/include" -L"{onednn_home()}/lib" -lmkldnn '
-    with jt.flag_scope(compile_options={f"FLAGS:{flags}": 1}):
+    with jt.flag_scope(compile_options={f"FLAGS:{_compiler_flags()}": 1}):
         return jt.code([list(shape) for shape in shapes], ["float32"] * len(shapes), inputs,
                        cpu_header=_HEADER, cpu_src=source, data=data or {})
+
+
+@lru_cache(maxsize=1)
+def _compiler_flags() -> str:
+    """Made once: asking for the cache folder writes a file, 316 times a forward pass of PraNet-V2."""
+    return f' -I"{onednn_home()}/include" -L"{onednn_home()}/lib" -lmkldnn '
