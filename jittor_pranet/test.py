@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     folders, save_path = set_folders(args), Path(args.save_path)
     beside = [name for name, wanted in ((OVERLAYS, args.overlays), (EVALUATION, args.evaluate)) if wanted]
     with output_folder(save_path, [*folders, *beside], [*folders.values(), args.weights], "test"):
-        task, flags = load_task(args, checkpoint, usage, save_path)
+        task, flags = load_task(args, checkpoint, usage, folders)
         del checkpoint  # the network holds its weights now
         exit_code = write_maps(task)
         if exit_code:
@@ -98,13 +98,13 @@ def set_folders(args: argparse.Namespace) -> dict[str, Path]:
     return {name: images.parent for name, images in find_test_sets(args.test_path, args.datasets).items()}
 
 
-def load_task(args: argparse.Namespace, checkpoint: Checkpoint, usage: Usage, save_path: Path,
+def load_task(args: argparse.Namespace, checkpoint: Checkpoint, usage: Usage, folders: dict[str, Path],
               ) -> tuple[Task, list[str]]:
     """Test sets and network, and the flags that the program evaluate needs beside the folders."""
+    save_path = Path(args.save_path)
     options = MapOptions(save_path, save_path / OVERLAYS if args.overlays else None, args.bs, args.workers)
     if args.task == "binary":
-        images = {name: TestImages(folder, usage.size)
-                  for name, folder in find_test_sets(args.test_path, args.datasets).items()}
+        images = {name: TestImages(folder / "images", usage.size) for name, folder in folders.items()}
         segmenter, flags = load_segmenter(PolypSegmenter, checkpoint, args), []
         task = BinaryTask(images, segmenter, options, not args.no_minmax, args.threshold)
     else:

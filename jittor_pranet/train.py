@@ -23,7 +23,6 @@ from jittor_pranet.training.snapshot import (
     WEIGHT_FILES,
     Snapshot,
     read_snapshot,
-    remove_unfinished,
 )
 from jittor_pranet.training.task import Task
 from jittor_pranet.training.tensorboard import TensorBoardLog
@@ -149,7 +148,6 @@ def run_folder(folder: Path, config: Config, resumed: bool, overwrite: bool) -> 
     inputs = [path for path in (config.train_path, config.val_path, config.test_path, config.weights,
                                 config.backbone_weights, config.train_list, config.val_list) if path]
     with output_folder(folder, RUN_FILES, inputs, "train", may_replace=resumed or overwrite):
-        remove_unfinished(folder)
         for name in WEIGHT_FILES if overwrite else ():
             (folder / name).unlink(missing_ok=True)
         yield

@@ -61,15 +61,6 @@ class Snapshot:
         return {name[len(prefix):]: array for name, array in self.arrays.items() if name.startswith(prefix)}
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Removes what a killed run has left half written. Raises UserError where that cannot be done."""
-    try:
-        for part in folder.glob(".*.part"):
-            part.unlink()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
-
-
 def read_snapshot(folder: Path) -> Snapshot:
     """Raises UserError when there is no state to resume from, or an incomplete one."""
     path = folder / STATE

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError
@@ -33,6 +36,33 @@ def cache_folder() -> Path:
         if _is_usable(folder):
             return folder
     raise UserError(f"neither {home} nor {temporary} can be written; set {CACHE_VARIABLE} to one that can")
+
+
+@contextlib.contextmanager
+def new_folder(home: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes ``home`` in the cache when the block ends well.
+
+    An incomplete one is never used. Another process that is faster has made the same.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    temporary = None
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=home.parent))
+        yield temporary
+        try:
+            temporary.rename(home)
+        except OSError:
+            if not home.is_dir():
+                raise
+    except OSError as error:
+        raise UserError(f"{home}: cannot be written ({error.strerror or error}); free some room or choose "
+                        f"another folder in {CACHE_VARIABLE}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _is_usable(folder: Path) -> bool:

@@ -11,12 +11,12 @@ import os
 import shlex
 import shutil
 import subprocess
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.runtime.cache import new_folder
 from utils.runtime.cuda import PARTS, Cuda, library_files
 
 SHIMS = Path(__file__).parent / "cuda_shims"
@@ -122,7 +122,7 @@ def _libraries(cuda: Cuda) -> dict[str, Path]:
 def assemble(cuda: Cuda, cache: Path) -> Path:
     """The home under ``cache`` that has this `layout`, made unless it is there.
 
-    It is made in a temporary folder, tried, then renamed: an incomplete one is never used.
+    It is tried before it gets its name.
 
     Raises:
         UserError: it cannot be written, or its compiler compiles nothing.
@@ -131,25 +131,11 @@ def assemble(cuda: Cuda, cache: Path) -> Path:
     home = cache / "cuda" / contents.name
     if home.is_dir():
         return home
-    temporary = None
-    try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=home.parent))
+    with new_folder(home) as temporary:
         for name, content in contents.files.items():
             _write(temporary / name, content)
         (temporary / "bin" / "nvcc").chmod(0o700)
         _try_compiler(temporary, cuda)
-        try:
-            temporary.rename(home)
-        except OSError:
-            if not home.is_dir():  # another process was faster, with the same
-                raise
-    except OSError as error:
-        raise UserError(f"{home}: cannot be written ({error.strerror or error}); free some room or choose "
-                        "another folder in JITTOR_PRANET_CACHE") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return home
 
 

@@ -13,14 +13,13 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 import warnings
 import zlib
 from dataclasses import dataclass
 from importlib.metadata import distribution, version
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.runtime.cache import new_folder
 
 RELEASE = "1.3.11.0"
 
@@ -104,16 +103,13 @@ def _installed() -> Path:
 
 
 def _make(cache: Path) -> Path:
-    """The folder of the copy. Made beside, then renamed: an incomplete one is never used."""
+    """The folder of the copy, made unless it is there. Raises UserError where it cannot be written."""
     # Other changes and other Pythons have another copy.
     name = f"{RELEASE}-{sys.implementation.cache_tag}-{zlib.crc32(repr(CHANGES).encode()):08x}"
     home = cache / "jittor-copies" / name
     if home.is_dir():
         return home
-    temporary = None
-    try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=home.parent))
+    with new_folder(home) as temporary:
         for package in ("jittor", "jittor_utils"):
             shutil.copytree(_installed() / package, temporary / package,
                             ignore=shutil.ignore_patterns("__pycache__"))
@@ -126,15 +122,4 @@ def _make(cache: Path) -> Path:
         with warnings.catch_warnings():  # of wrong escapes in docstrings; the import would show them
             warnings.simplefilter("ignore")
             compileall.compile_dir(str(temporary), quiet=2, stripdir=str(temporary), prependdir=str(home))
-        try:
-            temporary.rename(home)
-        except OSError:
-            if not home.is_dir():  # another process was faster, with the same
-                raise
-    except OSError as error:
-        raise UserError(f"{home}: cannot be written ({error.strerror or error}); free some room or choose "
-                        "another folder in JITTOR_PRANET_CACHE") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return home
